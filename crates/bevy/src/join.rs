@@ -1,0 +1,224 @@
+//! How does a peer get into a room? What is asked for, by whom to meet the others, and the start of the session.
+
+use std::{fmt, fmt::Write as _, sync::Arc};
+
+use bevy_app::App;
+use bevy_ecs::{event::Event, observer::On, resource::Resource, system::Commands, world::World};
+use coplay_proto::{
+    Topology,
+    link::LinkConfig,
+    session::{Session, SessionConfig},
+    signal::{IceServer, query},
+};
+use coplay_socket::{IceTransportPolicy, Network, Socket, SocketConfig};
+
+use crate::{
+    net::{Clock, Links, Net},
+    registry,
+    room::{self, Room, RoomState},
+};
+
+/// Ticks a second, unless the plugin is told otherwise.
+pub(crate) const TICK_RATE: u16 = 60;
+
+/// Joins a room, and leaves the present one first. Trigger it: `commands.trigger(JoinRoom::room("attic").host())`.
+///
+/// [`RoomState`] becomes `Joining` at once, then `Joined`; or `Offline` again, and [`RoomFailed`](crate::RoomFailed)
+/// says why.
+#[derive(Event, Clone, Debug)]
+pub struct JoinRoom {
+    room: Option<String>,
+    topology: Topology,
+    signaling: Option<String>,
+    existing: bool,
+    max_players: Option<u16>,
+    socket: SocketConfig,
+    connect: Option<Connect>,
+}
+
+impl JoinRoom {
+    /// The room of this name, which is made if it is not there. A name is a code to join by, and the other way round.
+    pub fn room(name: impl Into<String>) -> Self {
+        Self { room: Some(name.into()), ..Self::new_room() }
+    }
+
+    /// A new room with a short code: [`Room::code`].
+    pub fn new_room() -> Self {
+        Self {
+            room: None,
+            topology: Topology::Mesh,
+            signaling: None,
+            existing: false,
+            max_players: None,
+            socket: SocketConfig::default(),
+            connect: None,
+        }
+    }
+
+    /// Every peer owns what it spawns, and is connected with every other. The default.
+    #[must_use]
+    pub fn mesh(mut self) -> Self {
+        self.topology = Topology::Mesh;
+        self
+    }
+
+    /// The first peer in the room is its host: all others are connected with it, and it decides.
+    #[must_use]
+    pub fn host(mut self) -> Self {
+        self.topology = Topology::Host;
+        self
+    }
+
+    /// The signaling server: `ws://` or `wss://`, host and port. Default: on native the environment variable
+    /// `COPLAY_SIGNALING`, else `ws://127.0.0.1:3536`; in the browser `?signaling=` of the page's URL, else the host that
+    /// the page is from.
+    #[must_use]
+    pub fn signaling(mut self, url: impl Into<String>) -> Self {
+        self.signaling = Some(url.into());
+        self
+    }
+
+    /// Joins the room only if it is there: for a code that a person typed.
+    #[must_use]
+    pub fn existing(mut self) -> Self {
+        self.existing = true;
+        self
+    }
+
+    /// The most players that the room takes, this one included; whoever makes the room decides. Default: 16 in a mesh,
+    /// 64 under a host.
+    #[must_use]
+    pub fn max_players(mut self, players: u16) -> Self {
+        self.max_players = Some(players);
+        self
+    }
+
+    /// Another STUN or TURN server, besides those that the signaling server names.
+    #[must_use]
+    pub fn ice_server(mut self, server: IceServer) -> Self {
+        self.socket.ice_servers.push(server);
+        self
+    }
+
+    /// Whether peers may learn each other's addresses. Default: they do.
+    #[must_use]
+    pub fn ice_transport_policy(mut self, policy: IceTransportPolicy) -> Self {
+        self.socket.ice_transport_policy = policy;
+        self
+    }
+
+    /// Connects by this socket instead of WebRTC. It is given the room's URL, of the form of
+    /// [`coplay_proto::signal`].
+    #[must_use]
+    pub fn socket(mut self, connect: impl Fn(&str) -> Box<dyn Socket> + Send + Sync + 'static) -> Self {
+        self.connect = Some(Connect { socket: Arc::new(connect), inline: false });
+        self
+    }
+
+    /// As [`Self::socket`], but driven by the app's own time.
+    pub(crate) fn inline(mut self, connect: impl Fn(&str) -> Box<dyn Socket> + Send + Sync + 'static) -> Self {
+        self.connect = Some(Connect { socket: Arc::new(connect), inline: true });
+        self
+    }
+
+    fn url(&self) -> String {
+        let server = self.signaling.clone().unwrap_or_else(coplay_socket::default_signaling_url);
+        let mut url = format!("{}/", server.trim_end_matches('/'));
+        for byte in self.room.iter().flat_map(|room| room.bytes()) {
+            if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+                url.push(byte.into());
+            } else {
+                // Writing to a string cannot fail.
+                _ = write!(url, "%{byte:02X}");
+            }
+        }
+        let topology = match self.topology {
+            Topology::Mesh => "mesh",
+            Topology::Host => "host",
+        };
+        _ = write!(url, "?{}={topology}", query::TOPOLOGY);
+        if let Some(max) = self.max_players {
+            _ = write!(url, "&{}={max}", query::MAX);
+        }
+        if self.existing {
+            _ = write!(url, "&{}=1", query::EXISTING);
+        }
+        url
+    }
+}
+
+/// Leaves the room. Trigger it: `commands.trigger(LeaveRoom)`.
+///
+/// What other peers own is despawned, what is owned here stays, and the game goes on offline.
+#[derive(Event, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaveRoom;
+
+/// What makes the socket, if it is not to be WebRTC.
+#[derive(Clone)]
+struct Connect {
+    socket: Arc<dyn Fn(&str) -> Box<dyn Socket> + Send + Sync>,
+    inline: bool,
+}
+
+impl fmt::Debug for Connect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connect").field("inline", &self.inline).finish_non_exhaustive()
+    }
+}
+
+/// Ticks a second of every room that is joined.
+#[derive(Resource, Debug)]
+pub(crate) struct TickRate(pub(crate) u16);
+
+pub(crate) fn plugin(app: &mut App) {
+    app.add_observer(|room: On<JoinRoom>, mut commands: Commands| {
+        let room = room.event().clone();
+        commands.queue(move |world: &mut World| join(world, &room));
+    });
+    app.add_observer(|_leave: On<LeaveRoom>, mut commands: Commands| commands.queue(room::leave));
+}
+
+/// Begins to join.
+pub(crate) fn join(world: &mut World, asked: &JoinRoom) {
+    room::leave(world);
+    let table = registry::table(world);
+    let rate = world.resource::<TickRate>().0;
+    let now = world.resource::<Clock>().now;
+    let mut config = SessionConfig::new(asked.topology, table.schema.clone());
+    config.tick_rate = rate;
+    if let Some(players) = asked.max_players {
+        config.max_players = players;
+    }
+    let url = asked.url();
+    tracing::debug!("joining {url}");
+    let network = match &asked.connect {
+        None => {
+            let socket = coplay_socket::connect(SocketConfig { url, ..asked.socket.clone() });
+            Network::start(socket, LinkConfig::default())
+        }
+        Some(connect) if connect.inline => Network::inline((connect.socket)(&url), LinkConfig::default()),
+        Some(connect) => Network::start((connect.socket)(&url), LinkConfig::default()),
+    };
+    let net = &mut *world.resource_mut::<Net>();
+    net.session = Some(Session::new(now, config));
+    net.topology = asked.topology;
+    net.rate = rate.into();
+    world.non_send_mut::<Links>().0 = Some(network);
+    let room = &mut *world.resource_mut::<Room>();
+    room.topology = asked.topology;
+    room.code = asked.room.clone().unwrap_or_default();
+    room::set_state(world, RoomState::Joining);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_url_says_all_that_signaling_has_to_know() {
+        let server = "wss://play.example/";
+        assert_eq!(JoinRoom::new_room().signaling(server).url(), "wss://play.example/?topology=mesh");
+        let room = JoinRoom::room("Ä b/c?").host().max_players(4).existing().signaling(server);
+        assert_eq!(room.url(), "wss://play.example/%C3%84%20b%2Fc%3F?topology=host&max=4&existing=1");
+    }
+}

@@ -1,0 +1,167 @@
+//! Where are session and links, and what goes between them? The network side of a frame.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use bevy_ecs::{resource::Resource, world::World};
+use bevy_time::{Real, Time};
+use bytes::Bytes;
+use coplay_proto::{
+    NetId, PeerId, Topology,
+    link::{Figures, LinkEvent},
+    session::{Fact, Input, Output, Session},
+};
+use coplay_socket::{Entered, Network, NetworkEvent, Path, SocketError};
+
+use crate::{peers, registry::Type, room, room::RoomError};
+
+/// The room's session, and what it has told that is not applied yet.
+#[derive(Resource, Default)]
+pub(crate) struct Net {
+    pub(crate) session: Option<Session>,
+    pub(crate) facts: VecDeque<Fact>,
+    pub(crate) topology: Topology,
+    /// Ticks a second.
+    pub(crate) rate: f64,
+}
+
+/// The links; on the web they are bound to the main thread.
+#[derive(Default)]
+pub(crate) struct Links(pub(crate) Option<Network>);
+
+/// The time of this frame, on the clock that session and links are given.
+#[derive(Resource, Debug, Default)]
+pub(crate) struct Clock {
+    pub(crate) now: Duration,
+    /// What the clock said when the app started.
+    pub(crate) start: Duration,
+}
+
+impl Net {
+    /// Whether we are in a session.
+    pub(crate) fn is_admitted(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.me().is_some())
+    }
+
+    /// Whether this peer leads the session.
+    pub(crate) fn is_leader(&self) -> bool {
+        self.session.as_ref().is_some_and(Session::is_leader)
+    }
+
+    /// Who owns the entity with this name.
+    pub(crate) fn owner_of(&self, id: Option<NetId>) -> Option<PeerId> {
+        self.session.as_ref()?.owner(id?)
+    }
+
+    /// The newest value of a component.
+    pub(crate) fn value(&self, id: NetId, component: Type) -> Option<&Bytes> {
+        self.session.as_ref()?.value(id, component)
+    }
+
+    /// Whether no entity of this name can come any more.
+    pub(crate) fn is_gone(&self, id: NetId) -> bool {
+        self.session.as_ref().is_none_or(|session| session.is_gone(id))
+    }
+
+    /// The room's tick, and how many of them make a second.
+    pub(crate) fn tick(&self, now: Duration) -> Option<(f64, f64)> {
+        let session = self.session.as_ref().filter(|session| session.me().is_some())?;
+        Some((session.tick(now), self.rate))
+    }
+}
+
+/// Takes what has arrived: [`NetSystems::Poll`](crate::NetSystems::Poll).
+pub(crate) fn poll(world: &mut World) {
+    let elapsed = world.resource::<Time<Real>>().elapsed();
+    let clock = &mut *world.resource_mut::<Clock>();
+    clock.now = clock.start + elapsed;
+    let now = clock.now;
+    let Some(mut network) = world.non_send_mut::<Links>().0.take() else { return };
+    network.turn(now);
+    let news = hear(&mut world.resource_mut::<Net>(), &mut network, now);
+    world.non_send_mut::<Links>().0 = Some(network);
+    for entered in news.entered {
+        room::entered(world, entered);
+    }
+    for (peer, figures) in news.figures {
+        peers::measured(world, peer, &figures);
+    }
+    for (peer, path) in news.paths {
+        peers::reached(world, peer, &path);
+    }
+    if let Some(error) = news.failed {
+        room::close(world, Some(RoomError::Socket(error)));
+    }
+}
+
+/// What the links had to tell that is none of the session's business.
+#[derive(Default)]
+struct News {
+    entered: Vec<Entered>,
+    figures: Vec<(PeerId, Figures)>,
+    paths: Vec<(PeerId, Path)>,
+    failed: Option<SocketError>,
+}
+
+fn hear(net: &mut Net, network: &mut Network, now: Duration) -> News {
+    let mut news = News::default();
+    let Some(session) = &mut net.session else { return news };
+    while let Some(event) = network.poll() {
+        match event {
+            NetworkEvent::Entered(entered) => {
+                session.handle(now, Input::Entered { me: entered.me, leader: entered.leader });
+                news.entered.push(entered);
+            }
+            NetworkEvent::Leader(leader) => session.handle(now, Input::Leader(leader)),
+            NetworkEvent::Link(peer, event) => {
+                if let LinkEvent::Figures(figures) = &event {
+                    news.figures.push((peer, *figures));
+                }
+                let taken = if let LinkEvent::Message(_, bytes) = &event { Some(bytes.len()) } else { None };
+                session.handle(now, Input::Link(peer, event));
+                if let Some(bytes) = taken {
+                    network.consumed(peer, bytes);
+                }
+            }
+            NetworkEvent::Path(peer, path) => news.paths.push((peer, path)),
+            NetworkEvent::Signaling(state) => tracing::debug!("signaling: {state:?}"),
+            NetworkEvent::Failed(error) => news.failed = Some(error),
+        }
+    }
+    session.handle(now, Input::Elapsed);
+    send(session, network, &mut net.facts);
+    news
+}
+
+/// Passes on what the session wants done.
+fn send(session: &mut Session, network: &mut Network, facts: &mut VecDeque<Fact>) {
+    while let Some(output) = session.poll() {
+        match output {
+            Output::State(peer, bytes) => network.state(peer, bytes),
+            Output::Message(peer, channel, bytes) => {
+                if let Err(full) = network.message(peer, channel, bytes) {
+                    // An event that is not sent would be missing for ever; a peer that is gone can come again.
+                    tracing::warn!("{peer} is given up, too much waits to be sent to it: {full}");
+                    network.disconnect(peer);
+                }
+            }
+            Output::Disconnect(peer, reason) => {
+                tracing::debug!("{peer} is disconnected: it {reason}");
+                network.disconnect(peer);
+            }
+            Output::Fact(fact) => facts.push_back(fact),
+        }
+    }
+}
+
+/// Passes on what the session wants done since the last poll, in as few datagrams as can be.
+pub(crate) fn drain(world: &mut World) {
+    let now = world.resource::<Clock>().now;
+    let Some(mut network) = world.non_send_mut::<Links>().0.take() else { return };
+    let net = &mut *world.resource_mut::<Net>();
+    if let Some(session) = &mut net.session {
+        send(session, &mut network, &mut net.facts);
+    }
+    network.turn(now);
+    world.non_send_mut::<Links>().0 = Some(network);
+}

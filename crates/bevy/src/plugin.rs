@@ -1,0 +1,178 @@
+//! What does a game add? One group of plugins, told which room to join.
+
+use bevy_app::{
+    App, FixedLast, FixedPreUpdate, Plugin, PluginGroup, PluginGroupBuilder, PostStartup, PostUpdate, PreStartup,
+    PreUpdate,
+};
+use bevy_ecs::{schedule::IntoScheduleConfigs, world::World};
+use bevy_state::app::{AppExtStates, StatesPlugin};
+use bevy_time::{Fixed, Time, TimePlugin};
+use coplay_proto::signal::IceServer;
+use coplay_socket::{IceTransportPolicy, Socket};
+
+use crate::{
+    absent::Absent,
+    apply, collect, control,
+    diagnostics::NetDiagnosticsPlugin,
+    events::Parked,
+    inputs,
+    interpolate::NetInterpolationPlugin,
+    join::{self, JoinRoom, TICK_RATE, TickRate},
+    net::{self, Clock, Links, Net},
+    offline, peers,
+    refs::Refs,
+    registry,
+    room::{Room, RoomState},
+    scene::SceneId,
+    schedule::{self, NetSystems},
+};
+
+/// Everything that a game needs to share entities and events. Add it after `DefaultPlugins` or `MinimalPlugins`:
+///
+/// ```no_run
+/// # use bevy_app::prelude::*;
+/// # use bevy_coplay::prelude::*;
+/// App::new().add_plugins(CoplayPlugins::room("bumper-cars").mesh());
+/// ```
+///
+/// The group has [`RoomPlugin`], [`NetInterpolationPlugin`] and [`NetDiagnosticsPlugin`]; the latter two can be
+/// disabled.
+#[derive(Clone, Debug)]
+#[must_use = "add it to the app"]
+pub struct CoplayPlugins {
+    room: RoomPlugin,
+}
+
+impl CoplayPlugins {
+    /// Joins the room of this name at start, which is made if it is not there.
+    pub fn room(name: impl Into<String>) -> Self {
+        Self::joining(JoinRoom::room(name))
+    }
+
+    /// Makes a new room with a short code at start: [`Room::code`].
+    pub fn new_room() -> Self {
+        Self::joining(JoinRoom::new_room())
+    }
+
+    /// Starts offline. [`JoinRoom`] goes online at any time.
+    pub fn offline() -> Self {
+        Self { room: RoomPlugin::default() }
+    }
+
+    /// As asked for.
+    pub(crate) fn joining(join: JoinRoom) -> Self {
+        Self { room: RoomPlugin { join: Some(join), ..RoomPlugin::default() } }
+    }
+
+    fn with(mut self, change: impl FnOnce(JoinRoom) -> JoinRoom) -> Self {
+        self.room.join = self.room.join.map(change);
+        self
+    }
+
+    /// See [`JoinRoom::mesh`].
+    pub fn mesh(self) -> Self {
+        self.with(JoinRoom::mesh)
+    }
+
+    /// See [`JoinRoom::host`].
+    pub fn host(self) -> Self {
+        self.with(JoinRoom::host)
+    }
+
+    /// See [`JoinRoom::signaling`].
+    pub fn signaling(self, url: impl Into<String>) -> Self {
+        self.with(|join| join.signaling(url))
+    }
+
+    /// See [`JoinRoom::existing`].
+    pub fn existing(self) -> Self {
+        self.with(JoinRoom::existing)
+    }
+
+    /// See [`JoinRoom::max_players`].
+    pub fn max_players(self, players: u16) -> Self {
+        self.with(|join| join.max_players(players))
+    }
+
+    /// See [`JoinRoom::ice_server`].
+    pub fn ice_server(self, server: IceServer) -> Self {
+        self.with(|join| join.ice_server(server))
+    }
+
+    /// See [`JoinRoom::ice_transport_policy`].
+    pub fn ice_transport_policy(self, policy: IceTransportPolicy) -> Self {
+        self.with(|join| join.ice_transport_policy(policy))
+    }
+
+    /// See [`JoinRoom::socket`].
+    pub fn socket(self, connect: impl Fn(&str) -> Box<dyn Socket> + Send + Sync + 'static) -> Self {
+        self.with(|join| join.socket(connect))
+    }
+
+    /// Ticks a second of the fixed loop and of the room, 1 to 240; the nearest of these is taken. The same on every
+    /// peer. Default 60.
+    pub fn tick_rate(mut self, rate: u16) -> Self {
+        self.room.tick_rate = rate.clamp(1, 240);
+        self
+    }
+}
+
+impl PluginGroup for CoplayPlugins {
+    fn build(self) -> PluginGroupBuilder {
+        PluginGroupBuilder::start::<Self>().add(self.room).add(NetInterpolationPlugin).add(NetDiagnosticsPlugin)
+    }
+}
+
+/// The room itself. Added by [`CoplayPlugins`].
+#[derive(Clone, Debug)]
+pub struct RoomPlugin {
+    join: Option<JoinRoom>,
+    tick_rate: u16,
+}
+
+impl Default for RoomPlugin {
+    fn default() -> Self {
+        Self { join: None, tick_rate: TICK_RATE }
+    }
+}
+
+impl Plugin for RoomPlugin {
+    fn build(&self, app: &mut App) {
+        if !app.is_plugin_added::<TimePlugin>() {
+            app.add_plugins(TimePlugin);
+        }
+        if !app.is_plugin_added::<StatesPlugin>() {
+            app.add_plugins(StatesPlugin);
+        }
+        let state = if self.join.is_some() { RoomState::Joining } else { RoomState::Offline };
+        app.insert_state(state)
+            .register_type_state::<RoomState>()
+            .register_type::<Room>()
+            .register_type::<SceneId>()
+            .insert_resource(Room { state, ..Room::default() })
+            .insert_resource(Time::<Fixed>::from_hz(self.tick_rate.into()))
+            .insert_resource(TickRate(self.tick_rate))
+            .init_resource::<Net>()
+            .init_resource::<Clock>()
+            .init_resource::<Refs>()
+            .init_resource::<Absent>()
+            .init_resource::<Parked>()
+            .init_resource::<collect::Pace>();
+        app.world_mut().init_non_send::<Links>();
+        schedule::configure(app);
+        registry::add_built_in(app);
+        app.add_plugins((control::plugin, peers::plugin, join::plugin));
+        let join = self.join.clone();
+        app.add_systems(PreStartup, |world: &mut World| _ = registry::table(world))
+            .add_systems(PostStartup, move |world: &mut World| match &join {
+                Some(asked) => join::join(world, asked),
+                None => offline::enter(world),
+            })
+            .add_systems(PreUpdate, net::poll.in_set(NetSystems::Poll))
+            .add_systems(PreUpdate, apply::apply.in_set(NetSystems::Apply))
+            .add_systems(FixedPreUpdate, inputs::say.after(NetSystems::Input))
+            .add_systems(FixedLast, collect::count)
+            .add_systems(PostUpdate, collect::collect.in_set(NetSystems::Collect))
+            .add_systems(PostUpdate, collect::flush.in_set(NetSystems::Flush));
+    }
+}

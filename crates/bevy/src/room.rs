@@ -1,0 +1,198 @@
+//! Which room is this peer in? The room's state, what is known of it, and how it ends.
+
+use bevy_ecs::{
+    entity::Entity,
+    event::Event,
+    query::{With, Without},
+    reflect::ReflectResource,
+    resource::Resource,
+    world::World,
+};
+use bevy_reflect::{Reflect, std_traits::ReflectDefault};
+use bevy_state::state::{NextState, States};
+use coplay_proto::{MemberId, PeerId, Topology, session::DisconnectReason};
+use coplay_socket::{Entered, SocketError};
+
+use crate::{
+    absent::Absent,
+    control::{self, NetEntity, Remote, Shared, Touched},
+    events::Parked,
+    interpolate::Playheads,
+    net::{Links, Net},
+    offline::LOCAL,
+    peers,
+    refs::Refs,
+    scene::SceneId,
+};
+
+/// Whether this peer is in a room.
+#[derive(States, Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Reflect)]
+pub enum RoomState {
+    /// In no room: everything is owned here, and events come back.
+    #[default]
+    Offline,
+    /// On the way into one.
+    Joining,
+    /// In one.
+    Joined,
+}
+
+/// The room that this peer is in, or on the way into.
+#[derive(Resource, Clone, Debug, Reflect)]
+#[reflect(opaque)]
+#[reflect(Resource, Clone, Debug, Default)]
+pub struct Room {
+    pub(crate) me: PeerId,
+    pub(crate) member: Option<MemberId>,
+    pub(crate) code: String,
+    pub(crate) topology: Topology,
+    pub(crate) leader: Option<PeerId>,
+    pub(crate) state: RoomState,
+    pub(crate) tick: f64,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            me: LOCAL,
+            member: None,
+            code: String::new(),
+            topology: Topology::default(),
+            leader: None,
+            state: RoomState::Offline,
+            tick: 0.0,
+        }
+    }
+}
+
+impl Room {
+    /// This peer. Out of a room it has an id too, always the same.
+    pub fn me(&self) -> PeerId {
+        self.me
+    }
+
+    /// This peer's seat, from 0, while it is in a room.
+    pub fn slot(&self) -> Option<u16> {
+        self.member.map(|member| member.slot)
+    }
+
+    /// The room's name, which is the code to join it by. Empty until it is known.
+    pub fn code(&self) -> &str {
+        &self.code
+    }
+
+    /// Who decides in it.
+    pub fn topology(&self) -> Topology {
+        self.topology
+    }
+
+    /// Who leads it: the host, or in a mesh the member that keeps the others together. `None` while not joined.
+    pub fn leader(&self) -> Option<PeerId> {
+        self.leader.filter(|_| self.state == RoomState::Joined)
+    }
+
+    /// Whether this peer leads: it does offline too, and does not on the way into a room.
+    pub fn is_leader(&self) -> bool {
+        match self.state {
+            RoomState::Offline => true,
+            RoomState::Joining => false,
+            RoomState::Joined => self.leader == Some(self.me),
+        }
+    }
+
+    /// The room's clock at the start of this frame, in ticks. 0 while not joined.
+    pub fn tick(&self) -> f64 {
+        self.tick
+    }
+}
+
+/// The room could not be joined, or is over, and not because this peer left it.
+#[derive(Event, Clone, Debug)]
+pub struct RoomFailed {
+    /// Why.
+    pub error: RoomError,
+}
+
+/// Why a peer is not in a room.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RoomError {
+    /// The signaling server cannot be reached or said no, or there is no WebRTC.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The session ended, or did not take this peer. Reads as what happened to this peer.
+    #[error("this peer is out of the session: {0}")]
+    Session(#[from] DisconnectReason),
+}
+
+/// Signaling has let us in.
+pub(crate) fn entered(world: &mut World, entered: Entered) {
+    tracing::debug!("entered room {} as {}", entered.room, entered.me);
+    world.resource_mut::<Room>().code = entered.room;
+}
+
+/// Sets the state that the game sees.
+pub(crate) fn set_state(world: &mut World, state: RoomState) {
+    world.resource_mut::<Room>().state = state;
+    world.resource_mut::<NextState<RoomState>>().set_if_neq(state);
+}
+
+/// Leaves the room, if in one: says goodbye, and cleans up.
+pub(crate) fn leave(world: &mut World) {
+    if let Some(session) = &mut world.resource_mut::<Net>().session {
+        session.leave();
+        crate::net::drain(world);
+    }
+    close(world, None);
+}
+
+/// Is out of the room, for good; without an error it was this peer's wish.
+pub(crate) fn close(world: &mut World, error: Option<RoomError>) {
+    let reason = match &error {
+        Some(RoomError::Session(reason)) => reason.clone(),
+        _ => DisconnectReason::Local,
+    };
+    world.resource_mut::<Net>().session = None;
+    // Dropping it says goodbye to every peer.
+    world.non_send_mut::<Links>().0 = None;
+    set_state(world, RoomState::Offline);
+    clear(world, &reason);
+    if let Some(error) = error {
+        tracing::warn!("out of the room: {error}");
+        world.trigger(RoomFailed { error });
+    }
+}
+
+/// Everything that came from the session goes with it. What is owned here becomes local again.
+pub(crate) fn clear(world: &mut World, reason: &DisconnectReason) {
+    world.resource_mut::<Net>().facts.clear();
+    *world.resource_mut::<Refs>() = Refs::default();
+    *world.resource_mut::<Absent>() = Absent::default();
+    *world.resource_mut::<Parked>() = Parked::default();
+    if let Some(mut heads) = world.get_resource_mut::<Playheads>() {
+        heads.clear();
+    }
+    let me = world.resource::<Room>().me;
+    let mut remote = world.query_filtered::<Entity, (With<Remote>, Without<SceneId>)>();
+    for entity in remote.iter(world).collect::<Vec<_>>() {
+        world.try_despawn(entity).ok();
+    }
+    let mut scenes = world.query_filtered::<Entity, (With<Remote>, With<SceneId>)>();
+    for entity in scenes.iter(world).collect::<Vec<_>>() {
+        control::set_owned(world, entity, true);
+    }
+    peers::all_left(world, reason);
+    // Entities of a parent that went are gone too, so ask again.
+    let mut named = world.query_filtered::<Entity, With<NetEntity>>();
+    for entity in named.iter(world).collect::<Vec<_>>() {
+        world.entity_mut(entity).remove::<NetEntity>();
+    }
+    if me != LOCAL {
+        let room = &mut *world.resource_mut::<Room>();
+        (room.me, room.member, room.leader, room.tick) = (LOCAL, None, None, 0.0);
+        control::rename(world, me, LOCAL);
+    }
+    let mut shared = world.query_filtered::<Entity, With<Shared>>();
+    let shared = shared.iter(world).collect();
+    *world.resource_mut::<Touched>() = Touched { shared, ..Touched::default() };
+}

@@ -1,0 +1,155 @@
+//! The connection to one peer: sequences, acks, round trips, and messages exactly once and in order.
+
+mod machine;
+mod messages;
+mod path;
+mod receipts;
+mod wire;
+
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use crate::{Channel, Lane};
+
+pub use machine::Link;
+
+/// The most bytes that one datagram of ours has, so that it fits every path's MTU below DTLS and SCTP.
+pub const MAX_DATAGRAM: usize = 1150;
+/// The most bytes of state that go with one datagram ([`Input::State`]).
+pub const MAX_STATE: usize = 1130;
+/// The most bytes that one message may have.
+pub const MAX_MESSAGE: usize = 64 * 1024;
+
+/// How long a datagram with messages waits for company before it is acked by a datagram of its own.
+const MESSAGE_ACK_DELAY: Duration = Duration::from_millis(8);
+
+/// The settings of a link.
+#[derive(Clone, Debug)]
+pub struct LinkConfig {
+    /// Silence after which the peer counts as unresponsive. Default 2 s.
+    pub unresponsive: Duration,
+    /// Silence after which the peer counts as gone. Default 10 s.
+    pub grace: Duration,
+    /// Longest time between two datagrams to a peer. Default 250 ms.
+    pub keep_alive: Duration,
+    /// Most bytes of messages that wait to be sent or acked; [`MAX_MESSAGE`] at the least. Default 1 MiB.
+    pub send_queue: usize,
+    /// Most bytes of messages that wait to be taken by the session ([`Input::Consumed`]), or for messages before them;
+    /// [`MAX_MESSAGE`] at the least. The message that is next in a channel has room besides. Default 1 MiB.
+    pub receive_queue: usize,
+}
+
+impl Default for LinkConfig {
+    fn default() -> Self {
+        Self {
+            unresponsive: Duration::from_secs(2),
+            grace: Duration::from_secs(10),
+            keep_alive: Duration::from_millis(250),
+            send_queue: 1 << 20,
+            receive_queue: 1 << 20,
+        }
+    }
+}
+
+/// What happens to a link.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A datagram came from the peer, on this lane.
+    Received(Lane, Bytes),
+    /// A frame of the session, at most [`MAX_STATE`] bytes: sent once, when [`Link::poll`] is drained.
+    State(Bytes),
+    /// A message: delivered exactly once, in order within its channel.
+    Message(Channel, Bytes),
+    /// The session has taken messages with this many bytes. Due for empty ones too.
+    Consumed(usize),
+    /// Say goodbye, and close when the peer has all messages that were handed over before, a second later at the most.
+    Close,
+    /// Time has passed: due at the latest at [`Link::deadline`].
+    Elapsed,
+}
+
+/// What a link wants done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Send these bytes to the peer.
+    Transmit(Lane, Bytes),
+    /// Tell the session.
+    Event(LinkEvent),
+}
+
+/// What a link tells the session.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LinkEvent {
+    /// Both lanes are open (said by whoever opens links, not by the link).
+    Opened,
+    /// A frame of the other session.
+    State(Bytes),
+    /// The next message of this channel.
+    Message(Channel, Bytes),
+    /// The peer has been silent for [`LinkConfig::unresponsive`].
+    Unresponsive,
+    /// The peer is heard again.
+    Responsive,
+    /// What the link measured, about every 250 ms.
+    Figures(Figures),
+    /// The link is over.
+    Closed(CloseReason),
+}
+
+/// Why a link is over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CloseReason {
+    /// The peer said goodbye.
+    #[error("the peer left")]
+    Goodbye,
+    /// This side closed the link.
+    #[error("closed from here")]
+    Local,
+    /// Nothing was heard for [`LinkConfig::grace`].
+    #[error("nothing was heard from the peer for {0:?}")]
+    Silent(Duration),
+    /// The connection below failed or could not be made.
+    #[error("{0}")]
+    Failed(String),
+    /// The peer sent what no coplay peer sends.
+    #[error("the peer sent bytes that are not of this protocol: {0}")]
+    Malformed(&'static str),
+}
+
+/// Why a link does not take what it is to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// [`LinkConfig::send_queue`] is full. What was handed over before is still sent.
+    #[error("as many messages wait for the peer to take them as may ({limit} bytes): send less, or later")]
+    QueueFull {
+        /// How many bytes may wait.
+        limit: usize,
+    },
+    /// More than [`MAX_STATE`] or [`MAX_MESSAGE`].
+    #[error("{size} bytes are more than the {limit} that can be sent at once: split them")]
+    TooLarge {
+        /// How many bytes it has.
+        size: usize,
+        /// How many it may have.
+        limit: usize,
+    },
+    /// The link is closed, or closing.
+    #[error("the link to the peer is closed: send nothing until it has joined again")]
+    Closed,
+}
+
+/// What a link measured of the path to its peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Figures {
+    /// Smoothed round trip, without the peer's hold time.
+    pub rtt: Duration,
+    /// Mean deviation of the round trip.
+    pub jitter: Duration,
+    /// Share of our datagrams that were lost lately, 0 to 1.
+    pub loss: f32,
+    /// Bytes sent in datagrams so far.
+    pub bytes_sent: u64,
+    /// Bytes received in datagrams so far.
+    pub bytes_received: u64,
+}

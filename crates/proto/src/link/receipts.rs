@@ -1,0 +1,544 @@
+//! Which datagrams came, and which of those that we sent arrived: both ends of the acks.
+
+use std::{collections::VecDeque, time::Duration};
+
+use crate::Channel;
+
+use super::{
+    MESSAGE_ACK_DELAY,
+    path::{Outcomes, RoundTrip, Window},
+    wire::{self, Ack},
+};
+
+/// How many accepted datagrams an ack covers at the most, so that each is covered by three acks.
+const ACK_EVERY: u32 = 10;
+const _: () = assert!(ACK_EVERY * 3 <= u32::BITS);
+/// A datagram is lost when one that was sent so many later has arrived.
+const REORDERING: u64 = 3;
+/// The longest wait before something is repeated, however often it was repeated before.
+const MOST_PATIENCE: Duration = Duration::from_secs(1);
+/// The longest time that a peer takes to send an ack because its timers are slow, as are those of a browser. What took
+/// longer was said again, because the first ack was lost.
+const MOST_HOLD: Duration = Duration::from_millis(60);
+/// The most datagrams whose fate is kept in mind.
+const MAX_SENT: usize = 4096;
+/// Nothing but keep-alives is sent once so many datagrams in a row are unheard of, or 16 bits could not tell them apart.
+const MAX_UNHEARD: u64 = 1 << 14;
+
+/// What came from the peer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Received {
+    newest: Option<u64>,
+    newest_at: Duration,
+    /// Bit n: whether the datagram n before the newest was seen.
+    seen: u128,
+    /// Bit n: whether the datagram n before the newest was accepted.
+    accepted: u32,
+    /// How many datagrams that want an ack were accepted since one was sent.
+    owed: u32,
+    due: Option<Duration>,
+}
+
+/// How a datagram stands to those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// The next one.
+    Next,
+    /// Not the next one, but not seen before either.
+    OutOfOrder,
+    /// Seen before, or too old to know.
+    Old,
+}
+
+impl Received {
+    pub(super) fn expand(&self, sequence: u16) -> u64 {
+        // Starts a round above zero, so that older ones than the first have a number too.
+        wire::expand(sequence, self.newest.unwrap_or_else(|| 1 << 16 | u64::from(sequence)))
+    }
+
+    /// Notes that a datagram came.
+    pub(super) fn arrive(&mut self, now: Duration, sequence: u64) -> Arrival {
+        let newest = self.newest.unwrap_or_else(|| sequence.wrapping_sub(1));
+        if let Some(ahead) = sequence.checked_sub(newest).filter(|ahead| *ahead > 0) {
+            let ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
+            self.seen = self.seen.checked_shl(ahead).unwrap_or(0) | 1;
+            self.accepted = self.accepted.checked_shl(ahead).unwrap_or(0);
+            self.newest = Some(sequence);
+            self.newest_at = now;
+            return if ahead == 1 { Arrival::Next } else { Arrival::OutOfOrder };
+        }
+        let bit = u32::try_from(newest - sequence).ok().and_then(|behind| 1_u128.checked_shl(behind)).unwrap_or(0);
+        if bit == 0 || self.seen & bit != 0 {
+            return Arrival::Old;
+        }
+        self.seen |= bit;
+        Arrival::OutOfOrder
+    }
+
+    /// Notes that a datagram that came can be acked.
+    pub(super) fn accept(&mut self, sequence: u64) {
+        let behind = self.newest.and_then(|newest| newest.checked_sub(sequence));
+        let bit = behind.and_then(|behind| u32::try_from(behind).ok()).and_then(|behind| 1_u32.checked_shl(behind));
+        self.accepted |= bit.unwrap_or(0);
+    }
+
+    /// An ack is to be sent at this time at the latest.
+    pub(super) fn owe(&mut self, now: Duration, at: Duration) {
+        self.owed += 1;
+        let at = if self.owed >= ACK_EVERY { now } else { at };
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    }
+
+    pub(super) const fn due(&self) -> Option<Duration> {
+        self.due
+    }
+
+    /// Whether so much is owed that it cannot wait for the end of a turn.
+    pub(super) const fn is_urgent(&self) -> bool {
+        self.owed >= ACK_EVERY
+    }
+
+    /// The ack to send now; nothing is owed any more.
+    pub(super) fn ack(&mut self, now: Duration, full: bool) -> Option<Ack> {
+        let newest = self.newest?;
+        self.owed = 0;
+        self.due = None;
+        let hold = Some(now.saturating_sub(self.newest_at));
+        Some(Ack { newest: newest as u16, accepted: self.accepted, hold, full })
+    }
+}
+
+/// Which fragment of which message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FragmentId {
+    pub(super) channel: Channel,
+    pub(super) number: u64,
+    pub(super) index: u8,
+}
+
+/// What was sent to the peer.
+#[derive(Clone, Debug)]
+pub(super) struct Sent {
+    /// The oldest first, without gaps in their numbers.
+    datagrams: VecDeque<Datagram>,
+    /// The sequence number of the next one.
+    next: u64,
+    /// At first the one before the first.
+    newest_acked: u64,
+    /// How long the peer takes to ack a message.
+    hold: Duration,
+    /// How often in a row nothing was heard in time.
+    patience: u32,
+    /// What was sent before this has no bearing on `patience` any more.
+    patient_since: Duration,
+    pub(super) round_trip: RoundTrip,
+    pub(super) outcomes: Outcomes,
+    pub(super) window: Window,
+}
+
+#[derive(Clone, Debug)]
+struct Datagram {
+    at: Duration,
+    eliciting: bool,
+    goodbye: bool,
+    /// Bytes of its fragments.
+    bytes: usize,
+    fragments: Vec<FragmentId>,
+    /// [`Sent::patience`] when it was sent.
+    patience: u32,
+    fate: Fate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Open,
+    Acked,
+    /// Known or likely; an ack may still prove otherwise.
+    Lost,
+}
+
+/// What became of fragments.
+#[derive(Clone, Debug, Default)]
+pub(super) struct News {
+    pub(super) arrived: Vec<FragmentId>,
+    pub(super) lost: Vec<FragmentId>,
+    /// A goodbye arrived.
+    pub(super) goodbye: bool,
+}
+
+impl Datagram {
+    /// Whether something is repeated if it is not acked in time.
+    const fn is_awaited(&self) -> bool {
+        matches!(self.fate, Fate::Open) && !self.fragments.is_empty()
+    }
+
+    /// How long its ack is waited for: twice as long each time that nothing at all was heard in time.
+    fn limit(&self, usual: Duration, patience: u32) -> Duration {
+        let patience = patience.min(self.patience).min(16);
+        usual.saturating_mul(1 << patience).min(MOST_PATIENCE.max(usual))
+    }
+}
+
+impl Sent {
+    /// `first` is the sequence number of the first datagram, at least 2^16, so that all that are near it have one too.
+    pub(super) fn new(first: u64) -> Self {
+        Self {
+            datagrams: VecDeque::new(),
+            next: first,
+            newest_acked: first - 1,
+            hold: MESSAGE_ACK_DELAY,
+            patience: 0,
+            patient_since: Duration::ZERO,
+            round_trip: RoundTrip::default(),
+            outcomes: Outcomes::default(),
+            window: Window::new(),
+        }
+    }
+
+    /// The sequence number of the next datagram.
+    pub(super) const fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Whether the peer has been silent for so many datagrams that only keep-alives may be sent.
+    pub(super) const fn is_unheard(&self) -> bool {
+        self.next - self.newest_acked > MAX_UNHEARD
+    }
+
+    /// Notes that the next datagram is sent.
+    pub(super) fn push(
+        &mut self,
+        now: Duration,
+        eliciting: bool,
+        goodbye: bool,
+        bytes: usize,
+        fragments: Vec<FragmentId>,
+    ) {
+        self.window.sent(bytes);
+        self.datagrams.push_back(Datagram {
+            at: now,
+            eliciting,
+            goodbye,
+            bytes,
+            fragments,
+            patience: self.patience,
+            fate: Fate::Open,
+        });
+        self.next += 1;
+    }
+
+    /// Takes in what the peer says it received.
+    pub(super) fn acknowledge(&mut self, now: Duration, ack: &Ack, news: &mut News) -> Result<(), &'static str> {
+        let newest = wire::expand(ack.newest, self.next - 1);
+        if newest >= self.next {
+            return Err("an ack is for what was not sent");
+        }
+        let oldest = self.oldest();
+        let mut progress = false;
+        for behind in (0..u64::from(u32::BITS)).rev().filter(|behind| ack.accepted >> behind & 1 == 1) {
+            let Some(index) = newest.checked_sub(behind + oldest).and_then(|index| usize::try_from(index).ok()) else {
+                continue;
+            };
+            let Some(datagram) = self.datagrams.get_mut(index).filter(|datagram| datagram.fate != Fate::Acked) else {
+                continue;
+            };
+            if datagram.fate == Fate::Open {
+                self.window.acked(datagram.bytes);
+            }
+            datagram.fate = Fate::Acked;
+            progress = true;
+            news.goodbye |= datagram.goodbye;
+            if behind == 0
+                && let Some(hold) = ack.hold
+            {
+                self.round_trip.measure(now.saturating_sub(datagram.at).saturating_sub(hold));
+                if !datagram.fragments.is_empty() && hold <= MOST_HOLD {
+                    // Up soon and down slowly: this is about the longest and not the usual time.
+                    let (share, of) = if hold > self.hold { (1, 2) } else { (1, 16) };
+                    self.hold = ((self.hold * (of - share) + hold * share) / of).max(MESSAGE_ACK_DELAY);
+                }
+            }
+            news.arrived.append(&mut datagram.fragments);
+        }
+        if progress {
+            self.patience = 0;
+            self.patient_since = now;
+            self.newest_acked = self.newest_acked.max(newest);
+            self.give_up_overtaken(news);
+        }
+        Ok(())
+    }
+
+    /// Takes back the fragments of datagrams that are likely lost, and forgets what is too old to matter.
+    pub(super) fn elapse(&mut self, now: Duration, news: &mut News) {
+        let (usual, patience, oldest) = (self.usual(), self.patience, self.oldest());
+        let mut impatient = false;
+        for (datagram, sequence) in self.datagrams.iter_mut().zip(oldest..) {
+            if datagram.at + usual > now {
+                break;
+            }
+            if datagram.is_awaited() && datagram.at + datagram.limit(usual, patience) <= now {
+                // Of all that is overdue at once, only what was sent since the last time counts as another time.
+                impatient |= datagram.at >= self.patient_since;
+                self.window.lost(datagram.bytes, sequence, self.next);
+                datagram.fate = Fate::Lost;
+                news.lost.extend(&datagram.fragments);
+            }
+        }
+        if impatient {
+            self.patience += 1;
+            self.patient_since = now;
+        }
+        self.forget(now, news);
+    }
+
+    /// When [`Self::elapse`] has something to do.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        let usual = self.usual();
+        let mut first: Option<Duration> = None;
+        for datagram in self.datagrams.iter().filter(|datagram| datagram.is_awaited()) {
+            if first.is_some_and(|first| first <= datagram.at + usual) {
+                break;
+            }
+            let at = datagram.at + datagram.limit(usual, self.patience);
+            first = Some(first.map_or(at, |first| first.min(at)));
+        }
+        first
+    }
+
+    /// How long an ack of a message takes at the most, if nothing is lost.
+    fn usual(&self) -> Duration {
+        self.round_trip.limit() + self.hold
+    }
+
+    /// Takes back the fragments of datagrams that later ones have overtaken.
+    fn give_up_overtaken(&mut self, news: &mut News) {
+        let oldest = self.oldest();
+        for (datagram, sequence) in self.datagrams.iter_mut().zip(oldest..) {
+            if sequence + REORDERING > self.newest_acked {
+                break;
+            }
+            if datagram.fate == Fate::Open {
+                self.window.lost(datagram.bytes, sequence, self.next);
+                datagram.fate = Fate::Lost;
+                news.lost.extend(&datagram.fragments);
+            }
+        }
+    }
+
+    /// Forgets what no ack can change any more, and counts what became of it.
+    fn forget(&mut self, now: Duration, news: &mut News) {
+        let age = MOST_PATIENCE + self.round_trip.limit() * 2;
+        let heard = self.newest_acked - u64::from(u32::BITS);
+        while let Some(datagram) = self.datagrams.front() {
+            let old = datagram.at + age <= now || self.datagrams.len() > MAX_SENT;
+            match datagram.fate {
+                Fate::Acked => self.outcomes.push(false),
+                Fate::Lost if old || self.oldest() < heard => self.outcomes.push(true),
+                Fate::Open if old => {
+                    if datagram.eliciting {
+                        self.outcomes.push(true);
+                    }
+                }
+                Fate::Open | Fate::Lost => break,
+            }
+            let sequence = self.oldest();
+            if let Some(mut datagram) = self.datagrams.pop_front()
+                && datagram.fate == Fate::Open
+            {
+                self.window.lost(datagram.bytes, sequence, self.next);
+                news.lost.append(&mut datagram.fragments);
+            }
+        }
+    }
+
+    fn oldest(&self) -> u64 {
+        self.next - self.datagrams.len() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: u64 = 1 << 16;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    const fn fragment(number: u64) -> FragmentId {
+        FragmentId { channel: Channel::Events, number, index: 0 }
+    }
+
+    /// One datagram each ms, from 1 on, with one fragment of 100 bytes each.
+    fn sent(count: u64) -> Sent {
+        let mut sent = Sent::new(FIRST);
+        (0..count).for_each(|index| sent.push(ms(1 + index), true, false, 100, vec![fragment(index)]));
+        sent
+    }
+
+    /// What comes of an ack at this time for these datagrams: which arrived, and which are lost.
+    fn acked(sent: &mut Sent, now: u64, numbers: &[u64]) -> (Vec<u64>, Vec<u64>) {
+        let newest = numbers.iter().max().copied().unwrap();
+        let accepted = numbers.iter().fold(0, |bits, number| bits | 1 << (newest - number));
+        let ack = Ack { newest: (FIRST + newest) as u16, accepted, hold: Some(Duration::ZERO), full: false };
+        let mut news = News::default();
+        sent.acknowledge(ms(now), &ack, &mut news).unwrap();
+        sent.elapse(ms(now), &mut news);
+        numbers_of(&news)
+    }
+
+    fn numbers_of(news: &News) -> (Vec<u64>, Vec<u64>) {
+        let numbers = |fragments: &[FragmentId]| fragments.iter().map(|fragment| fragment.number).collect();
+        (numbers(&news.arrived), numbers(&news.lost))
+    }
+
+    #[test]
+    fn what_three_later_ones_overtook_is_lost() {
+        let mut sent = sent(6);
+        assert_eq!(acked(&mut sent, 50, &[1, 2]), (vec![1, 2], vec![]));
+        assert_eq!(acked(&mut sent, 51, &[1, 2, 3]), (vec![3], vec![0]));
+        assert_eq!(sent.window.under_way(), 200);
+    }
+
+    #[test]
+    fn what_is_lost_may_still_have_arrived() {
+        let mut sent = sent(6);
+        assert_eq!(acked(&mut sent, 50, &[3]).1, [0]);
+        assert_eq!(acked(&mut sent, 51, &[0, 3]).0, [0]);
+        acked(&mut sent, 52, &[1, 2, 3, 4, 5]);
+        assert!(sent.outcomes.share() < f32::EPSILON, "and is no loss then");
+        assert_eq!(sent.window.under_way(), 0);
+    }
+
+    #[test]
+    fn what_is_not_acked_in_time_is_repeated_ever_less_often() {
+        let mut sent = sent(1);
+        let mut news = News::default();
+        assert_eq!(sent.deadline(), Some(ms(1 + 210 + 8)));
+        sent.elapse(ms(218), &mut news);
+        assert_eq!(numbers_of(&news).1, [] as [u64; 0]);
+        let mut waits = Vec::new();
+        for _ in 0..5 {
+            let now = sent.deadline().unwrap();
+            sent.elapse(now, &mut news);
+            sent.push(now, true, false, 100, vec![fragment(0)]);
+            waits.push((sent.deadline().unwrap() - now).as_millis());
+        }
+        assert_eq!(news.lost.len(), 5);
+        assert_eq!(waits, [436, 872, 1_000, 1_000, 1_000]);
+        let now = sent.deadline().unwrap();
+        let ack = Ack { newest: (FIRST + 5) as u16, accepted: 1, hold: Some(now), full: false };
+        sent.acknowledge(now, &ack, &mut news).unwrap();
+        sent.push(now, true, false, 100, vec![fragment(1)]);
+        assert!(sent.deadline().unwrap() - now < ms(100), "an ack starts it over");
+    }
+
+    #[test]
+    fn a_burst_that_is_overdue_counts_once() {
+        let mut sent = sent(16);
+        let mut news = News::default();
+        for now in 219..240 {
+            sent.elapse(ms(now), &mut news);
+        }
+        assert_eq!(news.lost.len(), 16);
+        assert_eq!(sent.patience, 1);
+    }
+
+    #[test]
+    fn the_peers_slow_timers_are_learned_and_its_lost_acks_are_not() {
+        let mut sent = Sent::new(FIRST);
+        let mut limits = Vec::new();
+        for (index, hold) in [30, 30, 30, 30, 30, 200, 30].into_iter().enumerate() {
+            let at = ms(1_000 * index as u64);
+            sent.push(at, true, false, 100, vec![fragment(index as u64)]);
+            let ack = Ack { newest: (FIRST + index as u64) as u16, accepted: 1, hold: Some(ms(hold)), full: false };
+            sent.acknowledge(at + ms(60 + hold), &ack, &mut News::default()).unwrap();
+            limits.push(sent.hold.as_millis());
+        }
+        assert_eq!(limits, [19, 24, 27, 28, 29, 29, 29]);
+        assert_eq!(sent.round_trip.smoothed(), Some(ms(60)));
+    }
+
+    #[test]
+    fn an_ack_for_what_was_not_sent_is_refused() {
+        let mut sent = sent(3);
+        let ack = Ack { newest: (FIRST + 3) as u16, accepted: 1, hold: None, full: false };
+        let refused = sent.acknowledge(ms(9), &ack, &mut News::default());
+        assert_eq!(refused, Err("an ack is for what was not sent"));
+    }
+
+    #[test]
+    fn an_ack_of_long_ago_is_passed_over() {
+        let mut sent = Sent::new(FIRST + 100);
+        let ack = Ack { newest: (FIRST + 99) as u16, accepted: u32::MAX, hold: None, full: false };
+        let mut news = News::default();
+        assert_eq!(sent.acknowledge(ms(9), &ack, &mut news), Ok(()));
+        assert_eq!(numbers_of(&news), (vec![], vec![]));
+    }
+
+    #[test]
+    fn what_is_kept_in_mind_is_bounded_and_nothing_is_forgotten_with_it() {
+        let mut sent = Sent::new(FIRST);
+        let mut news = News::default();
+        for index in 0..MAX_SENT as u64 + 100 {
+            sent.push(ms(1), true, false, 100, vec![fragment(index)]);
+            sent.elapse(ms(1), &mut news);
+        }
+        assert_eq!(sent.datagrams.len(), MAX_SENT);
+        assert_eq!(numbers_of(&news).1, (0..100).collect::<Vec<_>>());
+        assert!(!sent.is_unheard());
+        (0..MAX_UNHEARD).for_each(|_| sent.push(ms(2), true, false, 0, vec![]));
+        assert!(sent.is_unheard());
+    }
+
+    #[test]
+    fn duplicates_and_what_is_too_old_are_told_from_what_is_new() {
+        let mut received = Received::default();
+        let mut arrive = |sequence: u64| {
+            assert_eq!(received.expand(sequence as u16), sequence);
+            received.arrive(ms(1), sequence)
+        };
+        assert_eq!(arrive(FIRST + 500), Arrival::Next);
+        assert_eq!(arrive(FIRST + 500), Arrival::Old);
+        assert_eq!(arrive(FIRST + 501), Arrival::Next);
+        assert_eq!(arrive(FIRST + 504), Arrival::OutOfOrder);
+        assert_eq!(arrive(FIRST + 502), Arrival::OutOfOrder);
+        assert_eq!(arrive(FIRST + 502), Arrival::Old);
+        assert_eq!(arrive(FIRST + 499), Arrival::OutOfOrder);
+        assert_eq!(arrive(FIRST + 377), Arrival::OutOfOrder);
+        assert_eq!(arrive(FIRST + 376), Arrival::Old, "128 are told apart");
+        assert_eq!(arrive(FIRST + 30_000), Arrival::OutOfOrder);
+        assert_eq!(arrive(FIRST + 504), Arrival::Old);
+    }
+
+    #[test]
+    fn an_ack_says_what_was_accepted_and_how_long_ago_the_newest_came() {
+        let mut received = Received::default();
+        assert_eq!(received.ack(ms(5), false), None);
+        for sequence in [10, 11, 13] {
+            received.arrive(ms(5), FIRST + sequence);
+            received.accept(FIRST + sequence);
+        }
+        received.arrive(ms(7), FIRST + 14);
+        received.owe(ms(7), ms(15));
+        received.owe(ms(8), ms(30));
+        assert_eq!(received.due(), Some(ms(15)));
+        let ack = Ack { newest: 14, accepted: 0b11010, hold: Some(ms(3)), full: true };
+        assert_eq!(received.ack(ms(10), true), Some(ack));
+        assert_eq!(received.due(), None);
+        received.arrive(ms(20), FIRST + 14 + 31);
+        assert_eq!(received.ack(ms(20), false).map(|ack| ack.accepted), Some(0));
+    }
+
+    #[test]
+    fn many_datagrams_are_acked_before_the_first_of_them_falls_out_of_the_ack() {
+        let mut received = Received::default();
+        for sequence in 0..ACK_EVERY {
+            assert!(!received.is_urgent());
+            received.owe(ms(1), ms(1) + ms(u64::from(sequence)));
+        }
+        assert!(received.is_urgent());
+    }
+}

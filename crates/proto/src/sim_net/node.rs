@@ -1,0 +1,120 @@
+//! One peer of the simulation: its session, its links, and what goes to and fro between them.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use crate::{
+    Lane, PeerId,
+    link::{self, CloseReason, Link, LinkConfig, LinkEvent},
+    session::{Fact, Input, Output, Session, SessionConfig},
+};
+
+/// What a peer wants done by the net.
+#[derive(Debug)]
+pub(super) enum Work {
+    Transmit(PeerId, Lane, Bytes),
+    Fact(Fact),
+}
+
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) session: Session,
+    pub(super) links: BTreeMap<PeerId, Link>,
+    pub(super) facts: Vec<Fact>,
+    pub(super) bytes_sent: u64,
+    flush: Duration,
+    /// What links told the session, and it has not heard yet.
+    events: VecDeque<(PeerId, LinkEvent)>,
+}
+
+impl Node {
+    pub(super) fn new(now: Duration, flush: Duration, config: SessionConfig) -> Self {
+        Self {
+            session: Session::new(now, config),
+            links: BTreeMap::new(),
+            facts: Vec::new(),
+            bytes_sent: 0,
+            flush,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// When the next thing is due here.
+    pub(super) fn deadline(&self) -> Duration {
+        self.links.values().filter_map(Link::deadline).fold(self.flush, Duration::min)
+    }
+
+    pub(super) fn has_link(&self, with: PeerId) -> bool {
+        self.links.get(&with).is_some_and(|link| !link.is_closed())
+    }
+
+    /// This end of a link opens.
+    pub(super) fn open(&mut self, now: Duration, with: PeerId, config: LinkConfig, seed: u64) {
+        self.links.insert(with, Link::new(now, config, seed));
+        self.events.push_back((with, LinkEvent::Opened));
+    }
+
+    pub(super) fn receive(&mut self, now: Duration, from: PeerId, lane: Lane, bytes: Bytes) {
+        self.hand(now, from, link::Input::Received(lane, bytes));
+    }
+
+    /// What is due by time: of the links, and the flush.
+    pub(super) fn elapse(&mut self, now: Duration, interval: Duration) {
+        for link in self.links.values_mut() {
+            if link.deadline().is_some_and(|deadline| deadline <= now) {
+                // Only what is to be sent can be refused.
+                let _ = link.handle(now, link::Input::Elapsed);
+            }
+        }
+        if self.flush <= now {
+            self.flush = now + interval;
+            self.session.handle(now, Input::Flush);
+        }
+    }
+
+    /// The next thing for the net to do; what concerns only session and links is done here.
+    pub(super) fn work(&mut self, now: Duration) -> Option<Work> {
+        loop {
+            while let Some((peer, event)) = self.events.pop_front() {
+                let taken = match &event {
+                    LinkEvent::Message(_, message) => Some(message.len()),
+                    _ => None,
+                };
+                self.session.handle(now, Input::Link(peer, event));
+                if let Some(bytes) = taken {
+                    self.hand(now, peer, link::Input::Consumed(bytes));
+                }
+            }
+            if let Some(output) = self.session.poll() {
+                match output {
+                    Output::State(peer, frame) => self.hand(now, peer, link::Input::State(frame)),
+                    Output::Message(peer, channel, message) => {
+                        self.hand(now, peer, link::Input::Message(channel, message));
+                    }
+                    Output::Disconnect(peer, _) => self.hand(now, peer, link::Input::Close),
+                    Output::Fact(fact) => return Some(Work::Fact(fact)),
+                }
+                continue;
+            }
+            let (peer, output) = self.links.iter_mut().find_map(|(peer, link)| Some((*peer, link.poll()?)))?;
+            match output {
+                link::Output::Transmit(lane, bytes) => return Some(Work::Transmit(peer, lane, bytes)),
+                link::Output::Event(event) => self.events.push_back((peer, event)),
+            }
+        }
+    }
+
+    fn hand(&mut self, now: Duration, peer: PeerId, input: link::Input) {
+        let Some(link) = self.links.get_mut(&peer) else { return };
+        match link.handle(now, input) {
+            Ok(()) | Err(link::Refused::Closed) => {}
+            Err(refused) => {
+                // Exactly once cannot be kept any more.
+                self.links.remove(&peer);
+                self.events.push_back((peer, LinkEvent::Closed(CloseReason::Failed(refused.to_string()))));
+            }
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! How are peers connected on native? By the `webrtc` crate, on tokio, on a thread of its own.
+//!
+//! ```text
+//!   caller's thread                         thread `coplay-socket` (tokio)
+//!   NativeSocket ──commands──▶ engine ──orders──▶ one task a peer ──▶ webrtc's driver
+//!        ▲  ╲                    ▲───reports──────┘        ▲ │
+//!        │   ╲──outlets (a bounded queue a lane and peer)──┘ │
+//!        └────── inbox (bounded) ◀───────────────────────────┘
+//! ```
+//!
+//! Weak spots of `webrtc` 0.21 that are worked around here, each where it is said:
+//! a DTLS handshake can deadlock under loss (attempts are limited in time, and made again: `switchboard`); ICE paces
+//! its checks at 200 ms, waits 0.5 to 2 s before it takes a reflexive or relayed pair, and gives up a dead peer after
+//! 30 s (`peer`); its mDNS join fails on hosts without a multicast route (`peer`); "unreliable" data queues while SCTP's
+//! window is closed (`lanes`); its UDP sockets have the system's small buffers (`runtime`). TURN is by UDP only.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use coplay_proto::{Lane, PeerId};
+use tokio::sync::mpsc::{self, error::TrySendError};
+
+use self::{
+    engine::Command,
+    inbox::{Inbox, Inward},
+    lanes::Outlets,
+};
+use crate::{
+    Path, SendError, Signaller, Socket, SocketConfig, SocketError, SocketEvent, Waker,
+    switchboard::{Attempt, MAX_PEERS},
+};
+
+mod engine;
+mod inbox;
+mod lanes;
+mod path;
+mod peer;
+mod runtime;
+mod upgrade;
+mod websocket;
+
+/// The most commands that wait for the engine; more than there can be peers to say one about.
+const COMMANDS: usize = 4 * MAX_PEERS;
+
+/// Starts the thread; see [`crate::connect`].
+pub(crate) fn connect(config: SocketConfig, signaller: Option<Box<dyn Signaller>>) -> Box<dyn Socket> {
+    let (commands, orders) = mpsc::channel(COMMANDS);
+    let waker = WakerCell::default();
+    let (inbox, events) = Inbox::new(waker.clone());
+    let failure = inbox.clone();
+    let thread = std::thread::Builder::new().name("coplay-socket".into()).spawn(move || {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return failure.fail(SocketError::Unavailable { reason: error.to_string() }),
+        };
+        runtime.block_on(engine::run(config, signaller, orders, inbox));
+        // Whatever still runs is a lookup or a task that did not stop in time: not waited for.
+        runtime.shutdown_background();
+    });
+    if let Err(error) = thread {
+        let (inbox, events) = Inbox::new(waker.clone());
+        inbox.fail(SocketError::Unavailable { reason: format!("no thread can be started: {error}") });
+        return Box::new(NativeSocket { commands, events, waker, open: BTreeMap::new() });
+    }
+    Box::new(NativeSocket { commands, events, waker, open: BTreeMap::new() })
+}
+
+/// The caller's end.
+struct NativeSocket {
+    commands: mpsc::Sender<Command>,
+    events: inbox::Events,
+    waker: WakerCell,
+    /// The peers that the caller was told are open.
+    open: BTreeMap<PeerId, (Attempt, Outlets)>,
+}
+
+impl Socket for NativeSocket {
+    fn poll(&mut self, _now: Duration) -> Option<SocketEvent> {
+        loop {
+            match self.events.next()? {
+                Inward::Opened(attempt, outlets) => {
+                    self.open.insert(attempt.peer, (attempt, outlets));
+                    return Some(SocketEvent::Opened(attempt.peer));
+                }
+                Inward::Received(attempt, lane, bytes) => {
+                    // Its tasks may be a little behind the engine, which closed the connection.
+                    if self.open.get(&attempt.peer).is_some_and(|(open, _)| *open == attempt) {
+                        return Some(SocketEvent::Received(attempt.peer, lane, bytes));
+                    }
+                }
+                Inward::Event(event) => {
+                    if let SocketEvent::Closed(peer, _) = &event {
+                        self.open.remove(peer);
+                    }
+                    return Some(event);
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, peer: PeerId, lane: Lane, bytes: Bytes) -> Result<(), SendError> {
+        SendError::check(lane, bytes.len())?;
+        let (_, outlets) = self.open.get(&peer).ok_or(SendError::UnknownPeer)?;
+        outlets.send(lane, bytes)
+    }
+
+    fn disconnect(&mut self, peer: PeerId) {
+        match self.commands.try_send(Command::Disconnect(peer)) {
+            Ok(()) | Err(TrySendError::Closed(_)) => {}
+            Err(TrySendError::Full(_)) => tracing::warn!(%peer, "too many commands at once: not disconnected"),
+        }
+    }
+
+    fn path(&self, peer: PeerId) -> Option<Path> {
+        self.open.get(&peer)?.1.path()
+    }
+
+    fn set_waker(&mut self, waker: Waker) {
+        self.waker.set(waker.clone());
+        if !self.events.is_empty() {
+            waker();
+        }
+    }
+}
+
+/// What is to be called when the inbox has something.
+#[derive(Clone, Default)]
+struct WakerCell(Arc<RwLock<Option<Waker>>>);
+
+impl WakerCell {
+    fn set(&self, waker: Waker) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(waker);
+    }
+
+    fn wake(&self) {
+        let waker = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(waker) = waker {
+            waker();
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The loop of the socket's thread: does what the switchboard says, and tells it what happened.
+
+use std::{
+    collections::BTreeMap,
+    future::pending,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use coplay_proto::{Lane, PeerId, signal::Signal};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use super::{
+    inbox::{Inbox, Inward},
+    lanes::Outlets,
+    peer::{self, Order, Shared},
+    websocket::WebSocket,
+};
+use crate::{
+    Signaller, SocketConfig, SocketEvent, clock,
+    switchboard::{Attempt, Input, Output, Switchboard},
+};
+
+/// The most reports that wait for the engine; the peers' tasks wait beyond.
+const REPORTS: usize = 1024;
+/// The most orders that wait for one attempt's task. More than an attempt can get: two descriptions and its candidates.
+const ORDERS: usize = 128;
+/// How long the thread stays to close connections orderly, once the caller dropped the socket.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// What the caller wants. To end everything, it drops the sender.
+pub(super) enum Command {
+    Disconnect(PeerId),
+}
+
+/// What an attempt's task tells.
+pub(super) enum Report {
+    Described(Signal),
+    Candidate(String),
+    LaneOpen(Lane),
+    LaneClosed,
+    Failed(String),
+    Refused(String),
+}
+
+/// Runs until the caller drops its end of `commands`.
+pub(super) async fn run(
+    config: SocketConfig,
+    signaller: Option<Box<dyn Signaller>>,
+    mut commands: mpsc::Receiver<Command>,
+    inbox: Inbox,
+) {
+    let (report, mut reports) = mpsc::channel(REPORTS);
+    let mut signaller = signaller.unwrap_or_else(|| Box::new(WebSocket::new(config.url.clone())));
+    let signalled = Arc::new(Notify::new());
+    let wake = signalled.clone();
+    signaller.set_waker(Arc::new(move || wake.notify_one()));
+    // Which one of many peers this is, to spread them: the address of something is random enough.
+    let seed = Arc::as_ptr(&signalled) as u64 ^ u64::from(std::process::id()) << 32;
+    let mut engine = Engine {
+        switchboard: Switchboard::new(clock::now(), config.clone(), seed),
+        signaller,
+        shared: Arc::new(Shared { config, inbox, reports: report, no_mdns: AtomicBool::new(false) }),
+        peers: BTreeMap::new(),
+        tasks: JoinSet::new(),
+    };
+    engine.tell(Input::Elapsed).await;
+    loop {
+        let deadline = engine.switchboard.deadline().map(|due| due.saturating_sub(clock::now()));
+        let input = tokio::select! {
+            command = commands.recv() => match command {
+                Some(Command::Disconnect(peer)) => Some(Input::Disconnect(peer)),
+                None => break,
+            },
+            report = reports.recv() => report.and_then(|(attempt, report)| engine.input(attempt, report)),
+            () = signalled.notified() => None,
+            () = async { match deadline { Some(due) => sleep(due).await, None => pending().await } } => {
+                Some(Input::Elapsed)
+            }
+            Some(_) = engine.tasks.join_next() => None,
+        };
+        if let Some(input) = input {
+            engine.tell(input).await;
+        }
+        while let Some(event) = engine.signaller.poll() {
+            engine.tell(Input::Signaller(event)).await;
+        }
+    }
+    engine.close(reports).await;
+}
+
+struct Engine {
+    switchboard: Switchboard,
+    signaller: Box<dyn Signaller>,
+    shared: Arc<Shared>,
+    peers: BTreeMap<PeerId, Seat>,
+    tasks: JoinSet<()>,
+}
+
+/// The attempt that runs for a peer.
+struct Seat {
+    attempt: Attempt,
+    orders: mpsc::Sender<Order>,
+    admit: watch::Sender<bool>,
+    /// The caller's end of the lanes, until it is told of the peer.
+    outlets: Option<Outlets>,
+    open: [bool; 2],
+}
+
+impl Engine {
+    async fn tell(&mut self, input: Input) {
+        self.switchboard.handle(clock::now(), input);
+        while let Some(output) = self.switchboard.poll() {
+            self.execute(output).await;
+        }
+    }
+
+    fn input(&mut self, attempt: Attempt, report: Report) -> Option<Input> {
+        Some(match report {
+            Report::Described(description) => Input::LocalDescription(attempt, description),
+            Report::Candidate(candidate) => Input::LocalCandidate(attempt, candidate),
+            Report::LaneOpen(lane) => {
+                let seat = self.peers.get_mut(&attempt.peer).filter(|seat| seat.attempt == attempt)?;
+                let [unreliable, reliable] = &mut seat.open;
+                match lane {
+                    Lane::Unreliable => *unreliable = true,
+                    Lane::Reliable => *reliable = true,
+                }
+                if !(*unreliable && *reliable) {
+                    return None;
+                }
+                Input::Open(attempt)
+            }
+            Report::LaneClosed => Input::Closed(attempt),
+            Report::Failed(why) => Input::Failed(attempt, why),
+            Report::Refused(why) => Input::Refused(attempt, why),
+        })
+    }
+
+    async fn execute(&mut self, output: Output) {
+        match output {
+            Output::Dial(dialect) => self.signaller.dial(dialect),
+            Output::Send(message) => self.signaller.send(message),
+            Output::Start { attempt, ice_servers, offer } => {
+                let (orders, received) = mpsc::channel(ORDERS);
+                let (admit, admitted) = watch::channel(false);
+                let (outlets, inlets) = Outlets::new();
+                let shared = self.shared.clone();
+                self.tasks.spawn(peer::run(shared, attempt, ice_servers, offer, inlets, admitted, received));
+                let seat = Seat { attempt, orders, admit, outlets: Some(outlets), open: [false; 2] };
+                self.peers.insert(attempt.peer, seat);
+            }
+            Output::Describe(attempt, description) => self.order(attempt, Order::Describe(description)),
+            Output::Candidate(attempt, candidate) => self.order(attempt, Order::Candidate(candidate)),
+            Output::Stop(attempt) => {
+                if self.peers.get(&attempt.peer).is_some_and(|seat| seat.attempt == attempt) {
+                    self.peers.remove(&attempt.peer);
+                }
+            }
+            Output::Event(SocketEvent::Opened(peer)) => {
+                let Some(seat) = self.peers.get_mut(&peer) else { return };
+                let Some(outlets) = seat.outlets.take() else { return };
+                self.shared.inbox.news(Inward::Opened(seat.attempt, outlets)).await;
+                let _ = seat.admit.send(true);
+            }
+            Output::Event(event) => self.shared.inbox.news(Inward::Event(event)).await,
+        }
+    }
+
+    fn order(&self, attempt: Attempt, order: Order) {
+        if let Some(seat) = self.peers.get(&attempt.peer).filter(|seat| seat.attempt == attempt)
+            && seat.orders.try_send(order).is_err()
+        {
+            tracing::debug!(peer = %attempt.peer, "an attempt does not take its orders: left to its deadline");
+        }
+    }
+
+    /// Closes every connection, so that the peers learn of it at once and not by silence.
+    async fn close(mut self, mut reports: mpsc::Receiver<(Attempt, Report)>) {
+        self.peers.clear();
+        drop(self.signaller);
+        let all = async {
+            loop {
+                tokio::select! {
+                    task = self.tasks.join_next() => if task.is_none() { break },
+                    // Taken so that no task waits for room to report.
+                    Some(_) = reports.recv() => {}
+                }
+            }
+        };
+        if timeout(CLOSING, all).await.is_err() {
+            tracing::debug!("some connections did not close in time");
+        }
+    }
+}

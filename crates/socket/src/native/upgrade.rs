@@ -1,0 +1,129 @@
+//! How does an address become a WebSocket? Connected, over TLS where it says so, and upgraded (RFC 6455, section 4.1).
+//!
+//! By hand, because tungstenite gives up a server that selects none of the subprotocols it is offered, as RFC 6455 has
+//! it; the only way left would be to connect again without. But a stock `matchbox_server` has let the peer into its room
+//! by then, and with `?next=2` matched it with another, who would be left with nobody.
+
+use std::sync::Arc;
+
+use coplay_proto::signal::{SUBPROTOCOL, SignalError};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName},
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        client::IntoClientRequest,
+        handshake::{
+            client::{Response, generate_request},
+            derive_accept_key,
+            machine::TryParse,
+        },
+        http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
+        protocol::{Role, WebSocketConfig},
+    },
+};
+
+use crate::{Dialect, Down};
+
+/// The most bytes of a server's answer to the request to upgrade.
+const MAX_ANSWER: usize = 16 * 1024;
+
+/// What a WebSocket runs over.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Connects. In our dialect, which a server may leave aside: then it speaks matchbox's.
+pub(super) async fn open(
+    url: &str,
+    dialect: Dialect,
+    config: WebSocketConfig,
+) -> Result<WebSocketStream<Box<dyn Stream>>, Down> {
+    let no_url = |error: &dyn std::fmt::Display| Down::Lost(format!("{url} is not a WebSocket's URL: {error}"));
+    let mut request = url.into_client_request().map_err(|error| no_url(&error))?;
+    if dialect == Dialect::Coplay {
+        request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    }
+    let mut stream = connect(request.uri()).await?;
+    let (request, key) = generate_request(request).map_err(|error| no_url(&error))?;
+    let lost = |error: std::io::Error| Down::Lost(error.to_string());
+    stream.write_all(&request).await.map_err(lost)?;
+    stream.flush().await.map_err(lost)?;
+    let mut answer = Vec::new();
+    let (response, rest) = loop {
+        if stream.read_buf(&mut answer).await.map_err(lost)? == 0 {
+            return Err(Down::Lost("the server closed the connection".into()));
+        }
+        match Response::try_parse(&answer) {
+            Ok(Some((size, response))) => break (response, answer.split_off(size)),
+            Ok(None) if answer.len() <= MAX_ANSWER => {}
+            Ok(None) | Err(_) => return Err(Down::Lost("the server does not speak HTTP".into())),
+        }
+    };
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(refusal(&mut stream, &response, rest).await);
+    }
+    check(response.headers(), &key, dialect)?;
+    Ok(WebSocketStream::from_partially_read(stream, rest, Role::Client, Some(config)).await)
+}
+
+async fn connect(uri: &Uri) -> Result<Box<dyn Stream>, Down> {
+    let secure = uri.scheme_str() == Some("wss");
+    let host = uri.host().unwrap_or_default();
+    // An IPv6 address has brackets in a URL, and nowhere else.
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+    let lost = |error: std::io::Error| Down::Lost(error.to_string());
+    let stream = TcpStream::connect((host, port)).await.map_err(lost)?;
+    stream.set_nodelay(true).map_err(lost)?;
+    if !secure {
+        return Ok(Box::new(stream));
+    }
+    let name = ServerName::try_from(host.to_owned()).map_err(|error| Down::Lost(error.to_string()))?;
+    Ok(Box::new(tls()?.connect(name, stream).await.map_err(lost)?))
+}
+
+/// TLS for `wss:`, which a page from `https:` makes its signaling server speak. By rustls on ring, which webrtc brings
+/// anyway, and with Mozilla's roots built in: that adds least, and needs no library or file of the system.
+fn tls() -> Result<TlsConnector, Down> {
+    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Down::Lost(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// What the server says instead, if it is an error of ours.
+async fn refusal(stream: &mut Box<dyn Stream>, response: &Response, mut body: Vec<u8>) -> Down {
+    let length = response.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let length: usize = length.unwrap_or(0).min(MAX_ANSWER);
+    while body.len() < length && stream.read_buf(&mut body).await.is_ok_and(|read| read > 0) {}
+    match serde_json::from_slice::<SignalError>(&body) {
+        Ok(error) => Down::Refused(error),
+        Err(_) => Down::Lost(format!("HTTP status {}", response.status())),
+    }
+}
+
+/// Whether this is the answer to our request to upgrade.
+fn check(headers: &HeaderMap, key: &str, dialect: Dialect) -> Result<(), Down> {
+    let is = |name, value: &str| {
+        headers.get(name).and_then(|header| header.to_str().ok()).is_some_and(|header| header.eq_ignore_ascii_case(value))
+    };
+    let upgraded = is(header::UPGRADE, "websocket") && is(header::CONNECTION, "upgrade");
+    let accepted = headers.get(header::SEC_WEBSOCKET_ACCEPT).is_some_and(|accept| *accept == derive_accept_key(key.as_bytes()));
+    if !upgraded || !accepted {
+        return Err(Down::Lost("the server does not speak WebSocket".into()));
+    }
+    match headers.get(header::SEC_WEBSOCKET_PROTOCOL) {
+        None => Ok(()),
+        Some(chosen) if dialect == Dialect::Coplay && chosen == SUBPROTOCOL => Ok(()),
+        Some(_) => Err(Down::Lost("the server chose a subprotocol that it was not offered".into())),
+    }
+}

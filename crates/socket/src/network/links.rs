@@ -1,0 +1,281 @@
+//! What runs where bytes arrive? The socket, and one link per peer.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use coplay_proto::{
+    Channel, PeerId,
+    link::{CloseReason, Input, Link, LinkConfig, LinkEvent, Output, Refused},
+};
+
+use super::NetworkEvent;
+use crate::{Path, Socket, SocketEvent, Waker};
+
+/// The most events that wait for the game while there are newer ones: frames, figures and paths beyond are lost, as the
+/// path loses some. Messages are not: each link's receive window bounds them.
+const WAITING: usize = 4096;
+/// The most events taken from the socket in one turn.
+const TURN: usize = 1024;
+/// How often the path to a peer is asked for, and how often until there is one.
+const PATH_INTERVAL: Duration = Duration::from_secs(1);
+const PATH_SEARCH: Duration = Duration::from_millis(100);
+
+/// What the game wants.
+#[derive(Debug)]
+pub(super) enum Command {
+    State(PeerId, Bytes),
+    Message(PeerId, Channel, Bytes),
+    Disconnect(PeerId),
+}
+
+/// What there is for the game.
+#[derive(Debug)]
+pub(super) enum Outward {
+    /// As `NetworkEvent::Link(peer, LinkEvent::Opened)`.
+    Opened(PeerId, Arc<Pressure>),
+    Event(NetworkEvent),
+}
+
+/// What game and link tell each other about a peer's messages, in bytes.
+#[derive(Debug, Default)]
+pub(super) struct Pressure {
+    /// Handed over by the game, and not with the link yet.
+    pub(super) handed: AtomicUsize,
+    /// With the link, and not acked by the peer yet.
+    pub(super) queued: AtomicUsize,
+    /// Taken by the game, which the link is to learn.
+    pub(super) consumed: AtomicUsize,
+}
+
+/// See the top of the file.
+pub(super) struct Links {
+    socket: Box<dyn Socket>,
+    config: LinkConfig,
+    links: BTreeMap<PeerId, Seat>,
+    /// The peers that the socket was told to disconnect, until it says that they are closed.
+    parting: BTreeSet<PeerId>,
+    out: VecDeque<Outward>,
+}
+
+struct Seat {
+    link: Link,
+    pressure: Arc<Pressure>,
+    /// Messages that the link has no room for. The game is told to hold back before there are many.
+    backlog: VecDeque<(Channel, Bytes)>,
+    backlog_bytes: usize,
+    /// We said goodbye.
+    leaving: bool,
+    path: Option<Path>,
+    path_due: Duration,
+}
+
+impl Links {
+    pub(super) fn new(socket: Box<dyn Socket>, config: LinkConfig) -> Self {
+        Self { socket, config, links: BTreeMap::new(), parting: BTreeSet::new(), out: VecDeque::new() }
+    }
+
+    pub(super) fn set_waker(&mut self, waker: Waker) {
+        self.socket.set_waker(waker);
+    }
+
+    /// Does what is to be done by now. Returns whether the socket may have more.
+    pub(super) fn turn(&mut self, now: Duration) -> bool {
+        let mut taken = 0;
+        while taken < TURN
+            && let Some(event) = self.socket.poll(now)
+        {
+            taken += 1;
+            self.hear(now, event);
+        }
+        for (peer, seat) in &mut self.links {
+            seat.consume(now);
+            seat.refill(now);
+            if seat.link.deadline().is_some_and(|deadline| deadline <= now) {
+                let _ = seat.link.handle(now, Input::Elapsed);
+            }
+            if seat.path_due <= now {
+                let path = self.socket.path(*peer);
+                seat.path_due = now + if path.is_some() { PATH_INTERVAL } else { PATH_SEARCH };
+                if path != seat.path
+                    && let Some(path) = path
+                {
+                    seat.path = Some(path.clone());
+                    if self.out.len() < WAITING {
+                        self.out.push_back(Outward::Event(NetworkEvent::Path(*peer, path)));
+                    }
+                }
+            }
+        }
+        self.flush();
+        taken == TURN
+    }
+
+    /// Takes what the game wants. What comes of it is sent with the next turn.
+    pub(super) fn command(&mut self, now: Duration, command: Command) {
+        match command {
+            Command::State(peer, bytes) => {
+                if let Some(seat) = self.links.get_mut(&peer)
+                    && let Err(error) = seat.link.handle(now, Input::State(bytes))
+                    && !seat.link.is_closed()
+                {
+                    tracing::debug!(%peer, %error, "a frame was not sent");
+                }
+            }
+            Command::Message(peer, channel, bytes) => {
+                if let Some(seat) = self.links.get_mut(&peer) {
+                    seat.pressure.handed.fetch_sub(bytes.len(), Ordering::Relaxed);
+                    seat.backlog_bytes += bytes.len();
+                    seat.backlog.push_back((channel, bytes));
+                    seat.refill(now);
+                }
+            }
+            Command::Disconnect(peer) => match self.links.get_mut(&peer) {
+                Some(seat) => {
+                    seat.leaving = true;
+                    let _ = seat.link.handle(now, Input::Close);
+                }
+                // Not open yet: there is nothing to say goodbye to.
+                None => self.socket.disconnect(peer),
+            },
+        }
+    }
+
+    pub(super) fn poll(&mut self) -> Option<Outward> {
+        self.out.pop_front()
+    }
+
+    /// Gives back what was polled and could not be passed on.
+    pub(super) fn put_back(&mut self, event: Outward) {
+        self.out.push_front(event);
+    }
+
+    /// When the next turn is due at the latest.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        let links = self.links.values().flat_map(|seat| [seat.link.deadline(), Some(seat.path_due)]);
+        links.flatten().chain(self.socket.deadline()).min()
+    }
+
+    /// Says goodbye to all.
+    pub(super) fn close(&mut self, now: Duration) {
+        for seat in self.links.values_mut() {
+            seat.leaving = true;
+            let _ = seat.link.handle(now, Input::Close);
+        }
+        self.flush();
+    }
+
+    /// Whether there is nobody left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.links.is_empty()
+    }
+
+    fn hear(&mut self, now: Duration, event: SocketEvent) {
+        match event {
+            SocketEvent::Received(peer, lane, bytes) => {
+                if let Some(seat) = self.links.get_mut(&peer) {
+                    let _ = seat.link.handle(now, Input::Received(lane, bytes));
+                    // A flood must not wait for the end of the turn in the link's queue.
+                    seat.flush(peer, &mut *self.socket, &mut self.out);
+                }
+            }
+            SocketEvent::Opened(peer) => {
+                self.parting.remove(&peer);
+                let seat = Seat::new(now, peer, self.config.clone());
+                self.out.push_back(Outward::Opened(peer, seat.pressure.clone()));
+                self.links.insert(peer, seat);
+            }
+            SocketEvent::Closed(peer, reason) => {
+                let asked = self.parting.remove(&peer);
+                let event = match self.links.remove(&peer) {
+                    // The peer may close first, when it has heard our goodbye.
+                    Some(seat) if seat.leaving => CloseReason::Local,
+                    // The link has said why.
+                    None if asked => return,
+                    _ => reason,
+                };
+                self.event(NetworkEvent::Link(peer, LinkEvent::Closed(event)));
+            }
+            SocketEvent::Entered(entered) => self.event(NetworkEvent::Entered(entered)),
+            SocketEvent::Leader(leader) => self.event(NetworkEvent::Leader(leader)),
+            SocketEvent::Signaling(state) => self.event(NetworkEvent::Signaling(state)),
+            SocketEvent::Failed(error) => self.event(NetworkEvent::Failed(error)),
+        }
+    }
+
+    /// Sends what the links want to be sent, and takes leave of those that are closed.
+    fn flush(&mut self) {
+        let mut closed = Vec::new();
+        for (&peer, seat) in &mut self.links {
+            seat.flush(peer, &mut *self.socket, &mut self.out);
+            if seat.link.is_closed() {
+                closed.push(peer);
+            }
+        }
+        for peer in closed {
+            self.links.remove(&peer);
+            self.parting.insert(peer);
+            self.socket.disconnect(peer);
+        }
+    }
+
+    fn event(&mut self, event: NetworkEvent) {
+        self.out.push_back(Outward::Event(event));
+    }
+}
+
+impl Seat {
+    fn new(now: Duration, peer: PeerId, config: LinkConfig) -> Self {
+        Self {
+            // The seed need not be secret: what is sent is encrypted and authenticated.
+            link: Link::new(now, config, (peer.as_u128() >> 64) as u64),
+            pressure: Arc::new(Pressure::default()),
+            backlog: VecDeque::new(),
+            backlog_bytes: 0,
+            leaving: false,
+            path: None,
+            path_due: now,
+        }
+    }
+
+    /// Tells the link what the game has taken.
+    fn consume(&mut self, now: Duration) {
+        let consumed = self.pressure.consumed.swap(0, Ordering::Relaxed);
+        if consumed > 0 {
+            let _ = self.link.handle(now, Input::Consumed(consumed));
+        }
+    }
+
+    /// Hands over what the link has room for.
+    fn refill(&mut self, now: Duration) {
+        while let Some((channel, bytes)) = self.backlog.pop_front() {
+            match self.link.handle(now, Input::Message(channel, bytes.clone())) {
+                Err(Refused::QueueFull { .. }) => {
+                    self.backlog.push_front((channel, bytes));
+                    break;
+                }
+                Ok(()) | Err(_) => self.backlog_bytes -= bytes.len(),
+            }
+        }
+        self.pressure.queued.store(self.link.queued() + self.backlog_bytes, Ordering::Relaxed);
+    }
+
+    fn flush(&mut self, peer: PeerId, socket: &mut dyn Socket, out: &mut VecDeque<Outward>) {
+        while let Some(output) = self.link.poll() {
+            match output {
+                // What is not taken is lost, which links are made for.
+                Output::Transmit(lane, bytes) => {
+                    let _ = socket.send(peer, lane, bytes);
+                }
+                Output::Event(LinkEvent::State(_) | LinkEvent::Figures(_)) if out.len() >= WAITING => {}
+                Output::Event(event) => out.push_back(Outward::Event(NetworkEvent::Link(peer, event))),
+            }
+        }
+    }
+}

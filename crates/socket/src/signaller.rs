@@ -1,0 +1,54 @@
+//! How do peers that are not connected yet exchange the signals that connect them?
+
+use coplay_proto::signal::{ClientMessage, ServerMessage, SignalError};
+
+use crate::{MaybeSend, Waker};
+
+/// A connection to signaling. It only carries messages: what to dial, when again, and what to answer is the
+/// switchboard's, which is the same on every platform. Dropping it closes the connection.
+pub trait Signaller: MaybeSend {
+    /// Connects, after closing what was open. [`SignallerEvent::Opened`] or [`SignallerEvent::Down`] follows.
+    fn dial(&mut self, dialect: Dialect);
+
+    /// Sends a message, or drops it where there is no connection.
+    fn send(&mut self, message: ClientMessage);
+
+    /// The next thing that happened, or `None` when there is nothing more for now.
+    fn poll(&mut self) -> Option<SignallerEvent>;
+
+    /// Has `waker` called whenever [`Self::poll`] has something new, and at once if it has now.
+    fn set_waker(&mut self, waker: Waker);
+}
+
+/// How a signaling server is spoken with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// Ours, by the WebSocket subprotocol [`coplay_proto::signal::SUBPROTOCOL`].
+    Coplay,
+    /// That of a stock `matchbox_server`, without a subprotocol.
+    Matchbox,
+}
+
+/// What happens to a signaller.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SignallerEvent {
+    /// Connected. A server that does not speak our dialect may be accepted as it is: what it says first tells.
+    Opened,
+    /// The server says something.
+    Message(ServerMessage),
+    /// Could not connect, or is connected no more. Nothing happens until it is dialled again.
+    Down(Down),
+}
+
+/// Why there is no connection to signaling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Down {
+    /// The server is there, and does not speak the dialect.
+    WrongDialect,
+    /// The server said why it will not have this peer.
+    Refused(SignalError),
+    /// The connection could not be made or was lost, and the dialect is not why.
+    Lost(String),
+    /// The same, where the dialect may be why: a browser does not tell.
+    Unknown(String),
+}

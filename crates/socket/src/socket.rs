@@ -1,0 +1,286 @@
+//! What can be done with the connections to the peers of a room, whatever they are made of?
+
+use std::{fmt, time::Duration};
+
+use bytes::Bytes;
+use coplay_proto::{
+    Lane, PeerId,
+    link::CloseReason,
+    signal::{IceServer, Leader, SignalError},
+};
+
+use crate::Dialect;
+
+/// The most bytes of one datagram on the unreliable lane: what fits every path's MTU below DTLS and SCTP.
+pub const MAX_UNRELIABLE: usize = coplay_proto::link::MAX_DATAGRAM;
+/// The most bytes of one datagram on the reliable lane: what every WebRTC implementation passes on in one piece.
+pub const MAX_RELIABLE: usize = 16 * 1024;
+
+/// Connections to the peers of one room. Nothing here blocks; dropping it closes every connection.
+pub trait Socket: MaybeSend {
+    /// The next thing that happened, or `None` when there is nothing more for now.
+    ///
+    /// `now` is the time for sockets in memory; the others have a clock of their own.
+    fn poll(&mut self, now: Duration) -> Option<SocketEvent>;
+
+    /// Sends a datagram to a peer that was [`SocketEvent::Opened`].
+    ///
+    /// # Errors
+    /// Nothing was sent: see [`SendError`]. On the unreliable lane [`SendError::Full`] is a loss like any other; on
+    /// the reliable lane the caller keeps the bytes and tries again later.
+    fn send(&mut self, peer: PeerId, lane: Lane, bytes: Bytes) -> Result<(), SendError>;
+
+    /// Closes the connection to one peer, or gives up making it. [`SocketEvent::Closed`] follows on both sides.
+    fn disconnect(&mut self, peer: PeerId);
+
+    /// How the peer is reached; `None` until that is known.
+    fn path(&self, peer: PeerId) -> Option<Path>;
+
+    /// When [`Self::poll`] has something by the passing of time alone, for which no waker is called: what is on its way
+    /// in memory. `None` for the others.
+    fn deadline(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Has `waker` called whenever [`Self::poll`] has something new, and at once if it has now.
+    ///
+    /// It may be called from any thread (native), or from within an event of the browser (web); never from within
+    /// a call of this trait but this one. A socket in memory calls it when another sends.
+    fn set_waker(&mut self, waker: Waker);
+}
+
+impl<S: Socket + ?Sized> Socket for Box<S> {
+    fn poll(&mut self, now: Duration) -> Option<SocketEvent> {
+        (**self).poll(now)
+    }
+
+    fn send(&mut self, peer: PeerId, lane: Lane, bytes: Bytes) -> Result<(), SendError> {
+        (**self).send(peer, lane, bytes)
+    }
+
+    fn disconnect(&mut self, peer: PeerId) {
+        (**self).disconnect(peer);
+    }
+
+    fn path(&self, peer: PeerId) -> Option<Path> {
+        (**self).path(peer)
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        (**self).deadline()
+    }
+
+    fn set_waker(&mut self, waker: Waker) {
+        (**self).set_waker(waker);
+    }
+}
+
+/// What happens to a socket.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SocketEvent {
+    /// The room is entered. Comes again, with another id, if signaling was lost while no peer was connected.
+    Entered(Entered),
+    /// The room has another leader.
+    Leader(Leader),
+    /// Both lanes to the peer are open.
+    Opened(PeerId),
+    /// A datagram came. Never before [`Self::Opened`] nor after [`Self::Closed`].
+    Received(PeerId, Lane, Bytes),
+    /// The connection is over, or could not be made (then there was no [`Self::Opened`]).
+    Closed(PeerId, CloseReason),
+    /// The connection to signaling changed. Open connections to peers live on without it.
+    Signaling(SignalingState),
+    /// The room cannot be entered. Nothing more is tried.
+    Failed(SocketError),
+}
+
+/// The room, as signaling describes it to who enters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entered {
+    /// The id that signaling gave to this peer.
+    pub me: PeerId,
+    /// The room's name, which is also the code to join it by.
+    pub room: String,
+    /// Who leads; `None` where signaling does not say (a stock `matchbox_server`).
+    pub leader: Option<Leader>,
+    /// Who is there, this peer included, in the order of arrival; this peer alone where signaling does not say.
+    pub members: Vec<PeerId>,
+}
+
+/// How the connection to signaling is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SignalingState {
+    /// Being made.
+    Connecting,
+    /// There.
+    Connected,
+    /// Not there: could not be made, or was lost.
+    Lost {
+        /// Why, for a person to read.
+        reason: String,
+    },
+}
+
+/// Why a room cannot be entered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SocketError {
+    /// The signaling server said no.
+    #[error(transparent)]
+    Refused(#[from] SignalError),
+    /// The signaling server cannot be reached.
+    #[error("no signaling server answers at {url} ({reason}): start one with `coplay-signaling`, or check the address")]
+    Unreachable {
+        /// Where it was looked for.
+        url: String,
+        /// What the last attempt ended with.
+        reason: String,
+    },
+    /// WebRTC does not run here.
+    #[error("WebRTC cannot be started: {reason}")]
+    Unavailable {
+        /// What is missing.
+        reason: String,
+    },
+}
+
+/// Why a datagram was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// There is no open connection to this peer.
+    #[error("there is no open connection to this peer: wait until it is opened")]
+    UnknownPeer,
+    /// Too much waits to be sent to this peer.
+    #[error("too much waits to be sent to this peer: send less, or try again later")]
+    Full,
+    /// More than [`MAX_UNRELIABLE`] or [`MAX_RELIABLE`] bytes.
+    #[error("the datagram has {bytes} bytes and the lane takes {most}: split it")]
+    TooLarge {
+        /// How many it has.
+        bytes: usize,
+        /// How many the lane takes.
+        most: usize,
+    },
+}
+
+impl SendError {
+    /// Refuses what is too large for the lane.
+    pub(crate) fn check(lane: Lane, bytes: usize) -> Result<(), Self> {
+        let most = match lane {
+            Lane::Unreliable => MAX_UNRELIABLE,
+            Lane::Reliable => MAX_RELIABLE,
+        };
+        if bytes > most { Err(Self::TooLarge { bytes, most }) } else { Ok(()) }
+    }
+}
+
+/// How a peer is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// The kind of the pair of candidates in use: that of the less direct of the two.
+    pub kind: PathKind,
+    /// This side's address, for a person to read: `udp 192.0.2.7:5000 host`.
+    pub local: String,
+    /// The peer's.
+    pub remote: String,
+    /// Round trip by ICE's checks, if it has measured one.
+    pub rtt: Option<Duration>,
+    /// Bytes of datagrams sent to the peer so far.
+    pub bytes_sent: u64,
+    /// Bytes of datagrams received from the peer so far.
+    pub bytes_received: u64,
+}
+
+/// How direct a path is, from direct to not at all (RFC 8445, section 5.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PathKind {
+    /// Within this process.
+    Memory,
+    /// By an address of the machine itself.
+    Host,
+    /// By an address that a STUN server saw.
+    ServerReflexive,
+    /// By an address that the other peer saw.
+    PeerReflexive,
+    /// By a TURN server.
+    Relay,
+}
+
+impl fmt::Display for PathKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "memory",
+            Self::Host => "host",
+            Self::ServerReflexive => "server-reflexive",
+            Self::PeerReflexive => "peer-reflexive",
+            Self::Relay => "relay",
+        })
+    }
+}
+
+/// Which candidates may be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IceTransportPolicy {
+    /// All.
+    #[default]
+    All,
+    /// Only those of TURN servers: peers do not learn each other's addresses.
+    Relay,
+}
+
+/// The settings of a WebRTC socket.
+#[derive(Clone, Debug)]
+pub struct SocketConfig {
+    /// The room's URL, complete with its query: see [`coplay_proto::signal`].
+    pub url: String,
+    /// How the signaling server is spoken with; `None` finds out. Default `None`.
+    pub dialect: Option<Dialect>,
+    /// How often the signaling server is tried at first. Default 5 (about 8 s where nobody listens), at least 1.
+    pub signaling_attempts: u32,
+    /// STUN and TURN servers, besides those that signaling names. Default none.
+    pub ice_servers: Vec<IceServer>,
+    /// Which candidates may be used. Default all.
+    pub ice_transport_policy: IceTransportPolicy,
+    /// How long one attempt to connect with a peer may take. Default 4 s.
+    pub handshake_timeout: Duration,
+    /// How often to try to connect with a peer. Default 2, at least 1.
+    pub handshake_attempts: u32,
+}
+
+impl SocketConfig {
+    /// The defaults, for the room with this URL.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into(), ..Self::default() }
+    }
+}
+
+impl Default for SocketConfig {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            dialect: None,
+            signaling_attempts: 5,
+            ice_servers: Vec::new(),
+            ice_transport_policy: IceTransportPolicy::All,
+            handshake_timeout: Duration::from_secs(4),
+            handshake_attempts: 2,
+        }
+    }
+}
+
+/// `Send` on native, where a socket is used on another thread; anything in the browser, which has one.
+#[cfg(not(target_arch = "wasm32"))]
+pub trait MaybeSend: Send {}
+#[cfg(not(target_arch = "wasm32"))]
+impl<T: Send + ?Sized> MaybeSend for T {}
+/// `Send` on native, where a socket is used on another thread; anything in the browser, which has one.
+#[cfg(target_arch = "wasm32")]
+pub trait MaybeSend {}
+#[cfg(target_arch = "wasm32")]
+impl<T: ?Sized> MaybeSend for T {}
+
+/// What is called when there is something to poll.
+#[cfg(not(target_arch = "wasm32"))]
+pub type Waker = std::sync::Arc<dyn Fn() + Send + Sync>;
+/// What is called when there is something to poll.
+#[cfg(target_arch = "wasm32")]
+pub type Waker = std::rc::Rc<dyn Fn()>;

@@ -1,0 +1,465 @@
+//! Who is to be connected, by which attempt, and what goes to signaling? The same on every platform.
+//!
+//! Pure: time and happenings in, orders and events out. The platform owns the peer connections and the signaller, and
+//! does what [`Switchboard::poll`] says:
+//!
+//! ```text
+//!   signaller ──Input::Signaller──▶ ┌─────────────┐ ──Output::Dial, Send──▶ signaller
+//!   peer connections ──Local..,     │ Switchboard │ ──Start, Describe, Candidate, Stop──▶ peer connections
+//!        Open, Closed, Failed──▶    └─────────────┘ ──Event──▶ Socket::poll
+//! ```
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use coplay_proto::{
+    PeerId,
+    link::CloseReason,
+    signal::{ClientMessage, IceServer, KEEP_ALIVE, ServerMessage, Signal, SignalError},
+};
+
+use self::{
+    dialer::{Dialer, Next},
+    handshake::{Handshake, MAX_CANDIDATE, Role, Stage},
+};
+use crate::{Dialect, Down, Entered, SignalingState, SignallerEvent, SocketConfig, SocketError, SocketEvent};
+
+mod dialer;
+mod handshake;
+
+/// The most peers that are connected, or being connected, at once. Signals of more are refused.
+pub(crate) const MAX_PEERS: usize = 256;
+/// How long signaling may take to answer, and then to say who we are.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One attempt to connect with a peer, and the connection that comes of it. What belongs to an older attempt is void.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Attempt {
+    pub(crate) peer: PeerId,
+    /// Never the same for two attempts of one switchboard.
+    pub(crate) number: u64,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub(crate) enum Input {
+    /// From the signaller.
+    Signaller(SignallerEvent),
+    /// The platform made the description that it was started for.
+    LocalDescription(Attempt, Signal),
+    /// The platform gathered a candidate: an `RTCIceCandidateInit` as JSON.
+    LocalCandidate(Attempt, String),
+    /// Both channels are open.
+    Open(Attempt),
+    /// The peer closed its end.
+    Closed(Attempt),
+    /// The connection could not be made, or is lost. Another attempt may do better.
+    Failed(Attempt, String),
+    /// The peer's description cannot be used. Another attempt would not do better.
+    Refused(Attempt, String),
+    /// The consumer wants to be rid of the peer.
+    Disconnect(PeerId),
+    /// Time has passed: due at the latest at [`Switchboard::deadline`].
+    Elapsed,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Output {
+    /// [`crate::Signaller::dial`].
+    Dial(Dialect),
+    /// [`crate::Signaller::send`].
+    Send(ClientMessage),
+    /// Make a peer connection with both channels. If `offer`, make the offer and apply it as the local description.
+    Start { attempt: Attempt, ice_servers: Arc<[IceServer]>, offer: bool },
+    /// Apply the peer's offer and make the answer, or apply its answer.
+    Describe(Attempt, Signal),
+    /// Add the peer's candidate; one that cannot be added is passed over. Comes after the description.
+    Candidate(Attempt, String),
+    /// Close the peer connection. Whatever it still says is void.
+    Stop(Attempt),
+    /// Hand this out.
+    Event(SocketEvent),
+}
+
+/// See the top of the file.
+pub(crate) struct Switchboard {
+    config: SocketConfig,
+    dialer: Dialer,
+    signaling: Signaling,
+    me: Option<PeerId>,
+    ice_servers: Arc<[IceServer]>,
+    peers: BTreeMap<PeerId, Handshake>,
+    attempts: u64,
+    out: VecDeque<Output>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Signaling {
+    /// To be dialled then.
+    Down { again: Duration },
+    /// Dialled; nothing heard.
+    Dialled { until: Duration },
+    /// Open, and the server has not said who we are.
+    Nameless { until: Duration },
+    /// There.
+    Up { keep_alive: Duration },
+    /// Over for good.
+    Failed,
+}
+
+impl Switchboard {
+    /// `seed` spreads the reconnections of many peers.
+    pub(crate) fn new(now: Duration, config: SocketConfig, seed: u64) -> Self {
+        Self {
+            dialer: Dialer::new(config.dialect, config.signaling_attempts, seed),
+            ice_servers: config.ice_servers.clone().into(),
+            config,
+            signaling: Signaling::Down { again: now },
+            me: None,
+            peers: BTreeMap::new(),
+            attempts: 0,
+            out: VecDeque::new(),
+        }
+    }
+
+    /// When [`Input::Elapsed`] is due, if it is.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        let signaling = match self.signaling {
+            Signaling::Down { again } if self.may_dial() => Some(again),
+            Signaling::Dialled { until } | Signaling::Nameless { until } => Some(until),
+            Signaling::Up { keep_alive } => Some(keep_alive),
+            Signaling::Down { .. } | Signaling::Failed => None,
+        };
+        self.peers.values().filter_map(Handshake::deadline).chain(signaling).min()
+    }
+
+    pub(crate) fn poll(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    /// Whether this is the attempt that counts.
+    pub(crate) fn is_current(&self, attempt: Attempt) -> bool {
+        self.peers.get(&attempt.peer).is_some_and(|peer| peer.attempt == Some(attempt))
+    }
+
+    /// Whether the attempt's connection is open.
+    pub(crate) fn is_open(&self, attempt: Attempt) -> bool {
+        self.peers.get(&attempt.peer).is_some_and(|peer| peer.attempt == Some(attempt) && peer.stage == Stage::Open)
+    }
+
+    pub(crate) fn handle(&mut self, now: Duration, input: Input) {
+        match input {
+            Input::Signaller(SignallerEvent::Opened) => {
+                self.signaling = Signaling::Nameless { until: now + ANSWER_TIMEOUT };
+            }
+            Input::Signaller(SignallerEvent::Message(message)) => self.message(now, message),
+            Input::Signaller(SignallerEvent::Down(down)) => self.down(now, down),
+            Input::LocalDescription(attempt, signal) if self.is_current(attempt) => {
+                self.send(attempt.peer, signal);
+                for candidate in self.peers.get_mut(&attempt.peer).map(Handshake::described_here).into_iter().flatten()
+                {
+                    self.send(attempt.peer, Signal::IceCandidate(candidate));
+                }
+            }
+            Input::LocalCandidate(attempt, candidate) if self.is_current(attempt) => {
+                if let Some(candidate) = self.peers.get_mut(&attempt.peer).and_then(|peer| peer.gathered(candidate)) {
+                    self.send(attempt.peer, Signal::IceCandidate(candidate));
+                }
+            }
+            Input::Open(attempt) if self.is_current(attempt) && !self.is_open(attempt) => {
+                if let Some(peer) = self.peers.get_mut(&attempt.peer) {
+                    peer.stage = Stage::Open;
+                    self.event(SocketEvent::Opened(attempt.peer));
+                }
+            }
+            Input::Closed(attempt) if self.is_open(attempt) => self.close(attempt.peer, CloseReason::Goodbye),
+            // A connection that the peer closed before it opened here may be made anew by the peer.
+            Input::Closed(attempt) => self.attempt_failed(now, attempt, "the peer closed it"),
+            Input::Failed(attempt, why) if self.is_open(attempt) => {
+                self.close(attempt.peer, CloseReason::Failed(format!("the connection was lost: {why}")));
+            }
+            Input::Failed(attempt, why) => self.attempt_failed(now, attempt, &why),
+            Input::Refused(attempt, why) if self.is_current(attempt) => {
+                let why = format!("the peer sent a description that cannot be used: {why}");
+                self.close(attempt.peer, CloseReason::Failed(why));
+            }
+            Input::Disconnect(peer) => self.close(peer, CloseReason::Local),
+            Input::Elapsed
+            | Input::LocalDescription(..)
+            | Input::LocalCandidate(..)
+            | Input::Open(_)
+            | Input::Refused(..) => {}
+        }
+        self.elapsed(now);
+    }
+
+    fn elapsed(&mut self, now: Duration) {
+        let due: Vec<PeerId> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.deadline().is_some_and(|deadline| deadline <= now))
+            .map(|(&id, _)| id)
+            .collect();
+        for id in due {
+            match self.peers.get(&id).and_then(|peer| peer.attempt) {
+                Some(attempt) => self.attempt_failed(now, attempt, "it took too long"),
+                None => self.give_up(id),
+            }
+        }
+        match self.signaling {
+            Signaling::Down { again } if again <= now && self.may_dial() => {
+                self.signaling = Signaling::Dialled { until: now + ANSWER_TIMEOUT };
+                self.event(SocketEvent::Signaling(SignalingState::Connecting));
+                self.out.push_back(Output::Dial(self.dialer.dialect()));
+            }
+            // A browser waits for minutes.
+            Signaling::Dialled { until } if until <= now => self.down(now, Down::Lost("it does not answer".into())),
+            Signaling::Nameless { until } if until <= now => {
+                self.down(now, Down::Lost("it does not say who we are".into()));
+            }
+            Signaling::Up { keep_alive } if keep_alive <= now => {
+                self.out.push_back(Output::Send(ClientMessage::KeepAlive));
+                self.signaling = Signaling::Up { keep_alive: now + KEEP_ALIVE };
+            }
+            _ => {}
+        }
+    }
+
+    /// A new connection to signaling means a new id. While peers know us by the old one, we stay who we are.
+    fn may_dial(&self) -> bool {
+        self.me.is_none() || self.peers.is_empty()
+    }
+
+    fn down(&mut self, now: Duration, down: Down) {
+        if matches!(self.signaling, Signaling::Down { .. } | Signaling::Failed) {
+            return;
+        }
+        let next = self.dialer.down(down);
+        self.signaling = match next {
+            Next::AtOnce => Signaling::Down { again: now },
+            Next::After(delay, reason) => {
+                self.event(SocketEvent::Signaling(SignalingState::Lost { reason }));
+                Signaling::Down { again: now + delay }
+            }
+            Next::Never(refused) => {
+                let error = match refused {
+                    Ok(error) => SocketError::Refused(error),
+                    Err(reason) => SocketError::Unreachable { url: self.config.url.clone(), reason },
+                };
+                self.event(SocketEvent::Failed(error));
+                Signaling::Failed
+            }
+        };
+    }
+
+    fn message(&mut self, now: Duration, message: ServerMessage) {
+        let nameless = matches!(self.signaling, Signaling::Nameless { .. });
+        match message {
+            ServerMessage::Welcome(welcome) if nameless => {
+                self.ice_servers = self.config.ice_servers.iter().cloned().chain(welcome.ice_servers).collect();
+                self.entered(
+                    now,
+                    Entered {
+                        me: welcome.me,
+                        room: welcome.room,
+                        leader: Some(welcome.leader),
+                        members: welcome.members,
+                    },
+                );
+            }
+            ServerMessage::IdAssigned(_) if nameless && self.config.dialect == Some(Dialect::Coplay) => {
+                self.down(now, Down::WrongDialect);
+            }
+            ServerMessage::IdAssigned(me) if nameless => {
+                let room = room_of(&self.config.url);
+                self.entered(now, Entered { me, room, leader: None, members: vec![me] });
+            }
+            ServerMessage::NewPeer(peer) if Some(peer) != self.me => {
+                if self.peers.contains_key(&peer) {
+                    tracing::debug!(%peer, "signaling names a peer as new that is known");
+                } else if self.has_room(peer) {
+                    self.peers.insert(peer, Handshake::new(Role::Offers, now, &self.config));
+                    self.start(now, peer, true);
+                }
+            }
+            ServerMessage::PeerLeft(peer) => {
+                // A link that is open stays: who lost signaling may still be there.
+                if self.peers.get(&peer).is_some_and(|peer| peer.stage != Stage::Open) {
+                    self.forget(peer);
+                }
+            }
+            ServerMessage::Signal { sender, data } if Some(sender) != self.me => self.signal(now, sender, data),
+            ServerMessage::Leader(leader) => self.event(SocketEvent::Leader(leader)),
+            ServerMessage::Error(error) => match error {
+                // The connection stays: what was sent is void, and the attempt it belonged to will run out.
+                SignalError::Malformed { detail } => tracing::warn!(detail, "signaling did not understand us"),
+                error => self.down(now, Down::Refused(error)),
+            },
+            ServerMessage::Welcome(_)
+            | ServerMessage::IdAssigned(_)
+            | ServerMessage::NewPeer(_)
+            | ServerMessage::Signal { .. } => tracing::debug!(?message, "signaling says what makes no sense now"),
+        }
+    }
+
+    fn entered(&mut self, now: Duration, entered: Entered) {
+        self.me = Some(entered.me);
+        self.dialer.entered();
+        self.signaling = Signaling::Up { keep_alive: now + KEEP_ALIVE };
+        self.event(SocketEvent::Signaling(SignalingState::Connected));
+        self.event(SocketEvent::Entered(entered));
+    }
+
+    fn signal(&mut self, now: Duration, from: PeerId, signal: Signal) {
+        let known = self.peers.get(&from);
+        match signal {
+            // Signaling named the peer new to us, so the offer is ours to make.
+            Signal::Offer(_) if known.is_some_and(|peer| peer.role == Role::Offers) => {
+                tracing::debug!(peer = %from, "refused an offer from a peer that was to wait for ours");
+            }
+            Signal::Answer(_) if known.is_none_or(|peer| peer.awaits_answer().is_none()) => {
+                tracing::debug!(peer = %from, "refused an answer that nothing was asked for");
+            }
+            Signal::Offer(ref sdp) | Signal::Answer(ref sdp) if let Err(why) = handshake::check(sdp) => {
+                self.refuse(from, why);
+            }
+            Signal::Offer(_) => {
+                if known.is_some_and(|peer| peer.stage == Stage::Open) {
+                    // It only offers again if the connection did not open, or ended, on its side.
+                    self.close(from, CloseReason::Failed("the peer connects anew".into()));
+                }
+                if !self.peers.contains_key(&from) {
+                    if !self.has_room(from) {
+                        return;
+                    }
+                    self.peers.insert(from, Handshake::new(Role::Answers, now, &self.config));
+                }
+                let attempt = self.start(now, from, false);
+                self.describe(attempt, signal);
+            }
+            Signal::Answer(_) => {
+                if let Some(attempt) = known.and_then(Handshake::awaits_answer) {
+                    self.describe(attempt, signal);
+                }
+            }
+            Signal::IceCandidate(candidate) if candidate.len() > MAX_CANDIDATE => {
+                tracing::debug!(peer = %from, "refused a candidate that is too long");
+            }
+            Signal::IceCandidate(candidate) => {
+                if known.is_none() {
+                    // It overtook its offer. Kept for as long as an attempt may take.
+                    if !self.has_room(from) {
+                        return;
+                    }
+                    self.peers.insert(from, Handshake::new(Role::Answers, now, &self.config));
+                }
+                if let Some(peer) = self.peers.get_mut(&from)
+                    && let Some((attempt, candidate)) = peer.candidate(candidate)
+                {
+                    self.out.push_back(Output::Candidate(attempt, candidate));
+                }
+            }
+        }
+    }
+
+    /// Starts the peer's next attempt in place of the one before.
+    fn start(&mut self, now: Duration, peer: PeerId, offer: bool) -> Attempt {
+        self.attempts += 1;
+        let attempt = Attempt { peer, number: self.attempts };
+        if let Some(old) = self.peers.get_mut(&peer).and_then(|peer| peer.start(now, attempt, &self.config)) {
+            self.out.push_back(Output::Stop(old));
+        }
+        self.out.push_back(Output::Start { attempt, ice_servers: self.ice_servers.clone(), offer });
+        attempt
+    }
+
+    fn describe(&mut self, attempt: Attempt, signal: Signal) {
+        self.out.push_back(Output::Describe(attempt, signal));
+        for candidate in self.peers.get_mut(&attempt.peer).map(Handshake::described_there).into_iter().flatten() {
+            self.out.push_back(Output::Candidate(attempt, candidate));
+        }
+    }
+
+    /// The attempt came to nothing: the next one, or none.
+    fn attempt_failed(&mut self, now: Duration, attempt: Attempt, why: &str) {
+        if !self.is_current(attempt) {
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(&attempt.peer) else { return };
+        tracing::debug!(peer = %attempt.peer, why, number = attempt.number, "an attempt to connect failed");
+        // Attempt 1 ends here too if DTLS deadlocked: see `native`.
+        if peer.tried < self.config.handshake_attempts.max(1) && peer.role == Role::Offers {
+            self.start(now, attempt.peer, true);
+        } else if peer.role == Role::Answers && peer.give_up_at > now {
+            // The offer is the peer's to make again.
+            peer.attempt = None;
+            peer.stage = Stage::Idle;
+            self.out.push_back(Output::Stop(attempt));
+        } else {
+            self.give_up(attempt.peer);
+        }
+    }
+
+    fn give_up(&mut self, peer: PeerId) {
+        let Some(handshake) = self.peers.get(&peer) else { return };
+        if handshake.tried == 0 {
+            // Candidates whose offer never came.
+            return self.forget(peer);
+        }
+        let why = handshake.explain(self.config.ice_transport_policy);
+        self.close(peer, CloseReason::Failed(why));
+    }
+
+    /// The peer sent what no WebRTC peer sends. An open connection does not suffer from it.
+    fn refuse(&mut self, peer: PeerId, why: &'static str) {
+        tracing::warn!(%peer, why, "refused a signal");
+        if self.peers.get(&peer).is_some_and(|peer| peer.stage != Stage::Open) {
+            self.close(peer, CloseReason::Failed(format!("the peer sent a signal that cannot be used: {why}")));
+        }
+    }
+
+    fn close(&mut self, peer: PeerId, reason: CloseReason) {
+        if self.peers.contains_key(&peer) {
+            self.forget(peer);
+            self.event(SocketEvent::Closed(peer, reason));
+        }
+    }
+
+    fn forget(&mut self, peer: PeerId) {
+        if let Some(attempt) = self.peers.remove(&peer).and_then(|peer| peer.attempt) {
+            self.out.push_back(Output::Stop(attempt));
+        }
+    }
+
+    fn has_room(&self, peer: PeerId) -> bool {
+        let room = self.peers.len() < MAX_PEERS;
+        if !room {
+            tracing::warn!(%peer, "refused a peer: {MAX_PEERS} are connected");
+        }
+        room
+    }
+
+    fn send(&mut self, receiver: PeerId, data: Signal) {
+        if matches!(self.signaling, Signaling::Up { .. }) {
+            self.out.push_back(Output::Send(ClientMessage::Signal { receiver, data }));
+        }
+    }
+
+    fn event(&mut self, event: SocketEvent) {
+        self.out.push_back(Output::Event(event));
+    }
+}
+
+/// The room that a URL names, for servers that do not say: its path.
+fn room_of(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let path = rest.split_once('/').map_or("", |(_, path)| path);
+    path.split(['?', '#']).next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,231 @@
+//! How far is the connection to one peer, what waits for its turn, and why did it come to nothing?
+
+use std::{fmt, time::Duration};
+
+use super::Attempt;
+use crate::{IceTransportPolicy, SocketConfig};
+
+/// The most candidates of one peer that are kept or used in one attempt.
+const MAX_CANDIDATES: usize = 64;
+/// The most bytes of a candidate's JSON.
+pub(super) const MAX_CANDIDATE: usize = 2 * 1024;
+/// The most bytes of a description.
+const MAX_DESCRIPTION: usize = 32 * 1024;
+/// What who answers waits longer than who offers may try.
+const ANSWERER_SLACK: Duration = Duration::from_secs(1);
+
+/// Who makes the offers: whom signaling told that the other is new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Offers,
+    Answers,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Nothing runs; candidates are kept for the offer that is to come.
+    Idle,
+    /// The peer's description is not known.
+    Started,
+    /// Both descriptions are known.
+    Described,
+    /// Both channels are open.
+    Open,
+}
+
+/// The connection to one peer, from the first signal on.
+pub(super) struct Handshake {
+    pub(super) role: Role,
+    pub(super) stage: Stage,
+    pub(super) attempt: Option<Attempt>,
+    /// How many attempts were started.
+    pub(super) tried: u32,
+    /// When who answers stops waiting for another offer.
+    pub(super) give_up_at: Duration,
+    attempt_ends_at: Duration,
+    /// The peer's, before its description.
+    early: Vec<String>,
+    taken: usize,
+    /// Ours, before our description.
+    unsent: Vec<String>,
+    described_here: bool,
+    here: Candidates,
+    there: Candidates,
+    ever_described: bool,
+}
+
+impl Handshake {
+    pub(super) fn new(role: Role, now: Duration, config: &SocketConfig) -> Self {
+        let attempts = config.handshake_attempts.max(1);
+        Self {
+            role,
+            stage: Stage::Idle,
+            attempt: None,
+            tried: 0,
+            give_up_at: now + config.handshake_timeout * attempts + ANSWERER_SLACK,
+            attempt_ends_at: now + config.handshake_timeout,
+            early: Vec::new(),
+            taken: 0,
+            unsent: Vec::new(),
+            described_here: false,
+            here: Candidates::default(),
+            there: Candidates::default(),
+            ever_described: false,
+        }
+    }
+
+    /// Begins `attempt`; returns the one it replaces.
+    pub(super) fn start(&mut self, now: Duration, attempt: Attempt, config: &SocketConfig) -> Option<Attempt> {
+        let old = self.attempt.replace(attempt);
+        if old.is_some() {
+            // They were for the attempt before.
+            self.early.clear();
+        }
+        self.stage = Stage::Started;
+        self.tried += 1;
+        self.taken = 0;
+        self.attempt_ends_at = now + config.handshake_timeout;
+        if self.role == Role::Answers {
+            // The peer may try as often again as it likes; this side gives up if it stops to.
+            self.give_up_at = self.give_up_at.max(self.attempt_ends_at + ANSWERER_SLACK);
+        }
+        self.unsent.clear();
+        self.described_here = false;
+        old
+    }
+
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        match self.stage {
+            Stage::Open => None,
+            Stage::Idle => Some(self.give_up_at),
+            Stage::Started | Stage::Described => Some(self.attempt_ends_at),
+        }
+    }
+
+    /// The attempt that an answer would be for.
+    pub(super) fn awaits_answer(&self) -> Option<Attempt> {
+        self.attempt.filter(|_| self.role == Role::Offers && self.stage == Stage::Started && self.described_here)
+    }
+
+    /// Our description is on its way: what was gathered before it can follow.
+    pub(super) fn described_here(&mut self) -> Vec<String> {
+        self.described_here = true;
+        std::mem::take(&mut self.unsent)
+    }
+
+    /// A candidate of ours: returned if it can be sent now, kept else.
+    pub(super) fn gathered(&mut self, candidate: String) -> Option<String> {
+        self.here.count(&candidate);
+        if self.described_here {
+            return Some(candidate);
+        }
+        if self.unsent.len() < MAX_CANDIDATES {
+            self.unsent.push(candidate);
+        }
+        None
+    }
+
+    /// The peer's description is being applied: what came before it can follow.
+    pub(super) fn described_there(&mut self) -> Vec<String> {
+        self.stage = Stage::Described;
+        self.ever_described = true;
+        std::mem::take(&mut self.early)
+    }
+
+    /// A candidate of the peer: returned if it can be added now, kept or refused else.
+    pub(super) fn candidate(&mut self, candidate: String) -> Option<(Attempt, String)> {
+        if self.taken >= MAX_CANDIDATES {
+            return None;
+        }
+        self.taken += 1;
+        self.there.count(&candidate);
+        match (self.stage, self.attempt) {
+            (Stage::Described | Stage::Open, Some(attempt)) => Some((attempt, candidate)),
+            _ => {
+                self.early.push(candidate);
+                None
+            }
+        }
+    }
+
+    /// Why there is no connection, and what can be done.
+    pub(super) fn explain(&self, policy: IceTransportPolicy) -> String {
+        let hint = if !self.ever_described {
+            "the peer never answered: it may have left, or its signals do not arrive"
+        } else if policy == IceTransportPolicy::Relay && self.here.relay == 0 {
+            "no TURN server gave an address, and only relayed paths are allowed: check its URL and credentials"
+        } else if self.there.total() == 0 {
+            "the peer has no addresses: its network is down, or its signals do not arrive"
+        } else if self.here.total() == 0 {
+            "this machine has no addresses: check its network"
+        } else if self.here.relay == 0 && self.there.relay == 0 {
+            if self.here.reflexive == 0 && self.there.reflexive == 0 {
+                "peers in different networks need a STUN server, and often a TURN server: name them where signaling \
+                 is configured, or in ice_servers"
+            } else {
+                "a NAT or firewall lets no direct path through: a TURN server is needed; name one where signaling is \
+                 configured, or in ice_servers"
+            }
+        } else {
+            "not even a relayed path works: check that UDP gets through to the TURN server"
+        };
+        let attempts = self.tried;
+        let times = if attempts == 1 { "attempt" } else { "attempts" };
+        format!("no connection after {attempts} {times} (addresses here: {}; there: {}): {hint}", self.here, self.there)
+    }
+}
+
+/// Whether this can be a description at all; says why not.
+pub(super) fn check(sdp: &str) -> Result<(), &'static str> {
+    if sdp.len() > MAX_DESCRIPTION {
+        return Err("the description is too long");
+    }
+    if !sdp.starts_with("v=0") || !sdp.contains("m=application") || !sdp.contains("a=fingerprint:") {
+        return Err("the description is not one of a data channel");
+    }
+    Ok(())
+}
+
+/// How many addresses of which kind there were.
+#[derive(Default)]
+struct Candidates {
+    host: u32,
+    /// Behind an mDNS name (a browser's way to hide a host address).
+    hidden: u32,
+    reflexive: u32,
+    relay: u32,
+}
+
+impl Candidates {
+    fn count(&mut self, json: &str) {
+        let kind = if json.contains(" typ relay") {
+            &mut self.relay
+        } else if json.contains(" typ srflx") || json.contains(" typ prflx") {
+            &mut self.reflexive
+        } else if json.contains(" typ host") && json.contains(".local ") {
+            &mut self.hidden
+        } else if json.contains(" typ host") {
+            &mut self.host
+        } else {
+            return;
+        };
+        *kind = kind.saturating_add(1);
+    }
+
+    fn total(&self) -> u32 {
+        self.host.saturating_add(self.hidden).saturating_add(self.reflexive).saturating_add(self.relay)
+    }
+}
+
+impl fmt::Display for Candidates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds =
+            [(self.host, "host"), (self.hidden, "hidden host"), (self.reflexive, "reflexive"), (self.relay, "relayed")];
+        let mut separator = "";
+        for (count, kind) in kinds.into_iter().filter(|&(count, _)| count > 0) {
+            write!(f, "{separator}{count} {kind}")?;
+            separator = ", ";
+        }
+        if separator.is_empty() { f.write_str("none") } else { Ok(()) }
+    }
+}

@@ -1,0 +1,278 @@
+//! How are peers connected in a browser? By its own `RTCPeerConnection`.
+//!
+//! Everything runs on the page's one thread. The browser's callbacks push into an [`inbox`] and call the waker, so
+//! whoever polls there, polls where bytes arrive. What is to be done is the [`Switchboard`]'s to say.
+
+use std::{
+    collections::{BTreeMap, VecDeque, btree_map::Entry},
+    rc::Rc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use coplay_proto::{Lane, PeerId};
+
+use self::{
+    inbox::{Happening, Inbox},
+    page::Alarm,
+    peer::Peer,
+    signaller::WebSocketSignaller,
+};
+use crate::{
+    Path, SendError, Signaller, Socket, SocketConfig, SocketError, SocketEvent, Waker,
+    clock::now,
+    switchboard::{Attempt, Input, Output, Switchboard},
+};
+
+mod inbox;
+mod lanes;
+pub(crate) mod page;
+mod path;
+mod peer;
+mod signaller;
+
+/// How often the browser is asked by which path the peers are reached.
+const MEASURE: Duration = Duration::from_secs(1);
+
+pub(crate) fn connect(config: SocketConfig, signaller: Option<Box<dyn Signaller>>) -> Box<dyn Socket> {
+    if !js_sys::Reflect::has(&js_sys::global(), &"RTCPeerConnection".into()).unwrap_or(false) {
+        let reason = "there is no RTCPeerConnection here: use a browser that has it, and a page instead of a worker";
+        return Box::new(Unavailable(Some(SocketError::Unavailable { reason: reason.into() })));
+    }
+    Box::new(Browser::new(config, signaller))
+}
+
+struct Browser {
+    config: SocketConfig,
+    switchboard: Switchboard,
+    signaller: Box<dyn Signaller>,
+    inbox: Rc<Inbox>,
+    peers: BTreeMap<PeerId, Peer>,
+    /// To be handed out: what one happening led to.
+    events: VecDeque<SocketEvent>,
+    measure_at: Option<Duration>,
+    alarm: Alarm,
+}
+
+impl Browser {
+    fn new(config: SocketConfig, signaller: Option<Box<dyn Signaller>>) -> Self {
+        let inbox = Rc::<Inbox>::default();
+        let mut signaller =
+            signaller.unwrap_or_else(|| Box::new(WebSocketSignaller::new(config.url.clone())) as Box<dyn Signaller>);
+        signaller.set_waker({
+            let inbox = Rc::downgrade(&inbox);
+            Rc::new(move || {
+                if let Some(inbox) = inbox.upgrade() {
+                    inbox.wake();
+                }
+            })
+        });
+        let alarm = Alarm::new({
+            let inbox = inbox.clone();
+            move || inbox.wake()
+        });
+        let seed = js_sys::Math::random().to_bits();
+        Self {
+            switchboard: Switchboard::new(now(), config.clone(), seed),
+            config,
+            signaller,
+            inbox,
+            peers: BTreeMap::new(),
+            events: VecDeque::new(),
+            measure_at: None,
+            alarm,
+        }
+    }
+
+    fn next(&mut self) -> Option<SocketEvent> {
+        let now = now();
+        if self.switchboard.deadline().is_some_and(|deadline| deadline <= now) {
+            self.tell(now, Input::Elapsed);
+        }
+        if self.measure_at.is_some_and(|at| at <= now) {
+            self.measure(now);
+        }
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Some(event);
+            }
+            if let Some(event) = self.signaller.poll() {
+                self.tell(now, Input::Signaller(event));
+            } else if let Some(happening) = self.inbox.pop() {
+                self.happened(now, happening);
+            } else {
+                break;
+            }
+        }
+        self.alarm.set(now, self.switchboard.deadline().into_iter().chain(self.measure_at).min());
+        None
+    }
+
+    fn happened(&mut self, now: Duration, happening: Happening) {
+        match happening {
+            Happening::Switchboard(input) => self.tell(now, input),
+            Happening::Made(attempt, description) => {
+                let Some(peer) = attempt_of(&mut self.peers, attempt) else { return };
+                if let Some(signal) = peer.made(&self.inbox, description) {
+                    self.tell(now, Input::LocalDescription(attempt, signal));
+                }
+            }
+            Happening::OfferApplied(attempt) => {
+                if let Some(peer) = attempt_of(&mut self.peers, attempt) {
+                    peer.answer(&self.inbox);
+                }
+            }
+            Happening::LaneOpen(attempt) => self.open(now, attempt),
+            Happening::Received(attempt, lane, bytes) => self.received(now, attempt, lane, bytes),
+            Happening::Pair(attempt, pair) => {
+                if let Some(peer) = attempt_of(&mut self.peers, attempt) {
+                    peer.pair = Some(pair);
+                }
+            }
+        }
+    }
+
+    /// Hands out a datagram, once both channels are known to be open.
+    fn received(&mut self, now: Duration, attempt: Attempt, lane: Lane, bytes: Bytes) {
+        let Some(peer) = attempt_of(&mut self.peers, attempt) else { return };
+        peer.received(&bytes);
+        // The browser may say what came on one channel before it says that the other one is open.
+        self.open(now, attempt);
+        let Some(peer) = attempt_of(&mut self.peers, attempt) else { return };
+        if self.switchboard.is_open(attempt) {
+            self.events.push_back(SocketEvent::Received(attempt.peer, lane, bytes));
+        } else if !peer.keep(lane, bytes) {
+            self.tell(now, Input::Failed(attempt, "the peer sends before it is connected".into()));
+        }
+    }
+
+    fn open(&mut self, now: Duration, attempt: Attempt) {
+        if !self.switchboard.is_open(attempt) && attempt_of(&mut self.peers, attempt).is_some_and(|peer| peer.is_open())
+        {
+            self.tell(now, Input::Open(attempt));
+        }
+    }
+
+    /// Tells the switchboard, and does what it says.
+    fn tell(&mut self, now: Duration, input: Input) {
+        self.switchboard.handle(now, input);
+        while let Some(output) = self.switchboard.poll() {
+            self.obey(now, output);
+        }
+    }
+
+    fn obey(&mut self, now: Duration, output: Output) {
+        match output {
+            Output::Dial(dialect) => self.signaller.dial(dialect),
+            Output::Send(message) => self.signaller.send(message),
+            Output::Start { attempt, ice_servers, offer } => {
+                match Peer::start(&self.inbox, attempt, &ice_servers, self.config.ice_transport_policy, offer) {
+                    Ok(peer) => {
+                        if let Some(old) = self.peers.insert(attempt.peer, peer) {
+                            old.close();
+                        }
+                    }
+                    Err(why) => self.inbox.push(Happening::Switchboard(Input::Failed(attempt, why))),
+                }
+            }
+            Output::Describe(attempt, signal) => {
+                if let Some(peer) = attempt_of(&mut self.peers, attempt) {
+                    peer.apply(&self.inbox, &signal);
+                }
+            }
+            Output::Candidate(attempt, candidate) => {
+                if let Some(peer) = attempt_of(&mut self.peers, attempt) {
+                    peer.add(&candidate);
+                }
+            }
+            Output::Stop(attempt) => {
+                if let Entry::Occupied(entry) = self.peers.entry(attempt.peer)
+                    && entry.get().attempt == attempt
+                {
+                    entry.remove().close();
+                }
+            }
+            Output::Event(SocketEvent::Opened(id)) => {
+                self.events.push_back(SocketEvent::Opened(id));
+                if let Some(peer) = self.peers.get_mut(&id) {
+                    peer.measure(&self.inbox);
+                    let early = peer.early().into_iter();
+                    self.events.extend(early.map(|(lane, bytes)| SocketEvent::Received(id, lane, bytes)));
+                }
+                self.measure_at.get_or_insert(now + MEASURE);
+            }
+            Output::Event(event) => self.events.push_back(event),
+        }
+    }
+
+    fn measure(&mut self, now: Duration) {
+        let mut open = self.peers.values().filter(|peer| self.switchboard.is_open(peer.attempt)).peekable();
+        self.measure_at = open.peek().map(|_| now + MEASURE);
+        open.for_each(|peer| peer.measure(&self.inbox));
+    }
+}
+
+impl Socket for Browser {
+    fn poll(&mut self, _now: Duration) -> Option<SocketEvent> {
+        self.inbox.clone().quietly(|| self.next())
+    }
+
+    fn send(&mut self, peer: PeerId, lane: Lane, bytes: Bytes) -> Result<(), SendError> {
+        SendError::check(lane, bytes.len())?;
+        let peer = self.peers.get_mut(&peer).filter(|peer| self.switchboard.is_open(peer.attempt));
+        peer.ok_or(SendError::UnknownPeer)?.send(lane, &bytes)
+    }
+
+    fn disconnect(&mut self, peer: PeerId) {
+        self.inbox.clone().quietly(|| self.tell(now(), Input::Disconnect(peer)));
+        self.inbox.wake_soon();
+    }
+
+    fn path(&self, peer: PeerId) -> Option<Path> {
+        self.peers.get(&peer)?.path()
+    }
+
+    fn set_waker(&mut self, waker: Waker) {
+        self.inbox.set_waker(waker);
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        self.inbox.forget_waker();
+        for peer in std::mem::take(&mut self.peers).into_values() {
+            peer.close();
+        }
+    }
+}
+
+/// The connection of an attempt, if that is the one that counts.
+fn attempt_of(peers: &mut BTreeMap<PeerId, Peer>, attempt: Attempt) -> Option<&mut Peer> {
+    peers.get_mut(&attempt.peer).filter(|peer| peer.attempt == attempt)
+}
+
+/// A socket where there is no WebRTC: says so, once.
+struct Unavailable(Option<SocketError>);
+
+impl Socket for Unavailable {
+    fn poll(&mut self, _now: Duration) -> Option<SocketEvent> {
+        self.0.take().map(SocketEvent::Failed)
+    }
+
+    fn send(&mut self, _peer: PeerId, _lane: Lane, _bytes: Bytes) -> Result<(), SendError> {
+        Err(SendError::UnknownPeer)
+    }
+
+    fn disconnect(&mut self, _peer: PeerId) {}
+
+    fn path(&self, _peer: PeerId) -> Option<Path> {
+        None
+    }
+
+    fn set_waker(&mut self, waker: Waker) {
+        page::soon(move || waker());
+    }
+}
+
+#[cfg(test)]
+mod tests;

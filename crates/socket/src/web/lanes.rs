@@ -1,0 +1,184 @@
+//! How do datagrams get into and out of a peer's two data channels?
+
+use std::{cell::Cell, rc::Rc};
+
+use bytes::Bytes;
+use coplay_proto::Lane;
+use js_sys::{ArrayBuffer, Uint8Array};
+use wasm_bindgen::{JsCast, closure::Closure};
+use web_sys::{
+    MessageEvent, RtcDataChannel, RtcDataChannelInit, RtcDataChannelState, RtcDataChannelType, RtcPeerConnection,
+};
+
+use super::{
+    inbox::{Happening, Inbox},
+    page::function,
+};
+use crate::{
+    SendError,
+    socket::{MAX_RELIABLE, MAX_UNRELIABLE},
+    switchboard::{Attempt, Input},
+};
+
+/// The most bytes of one peer that wait to be polled; each datagram counts [`OVERHEAD`] more.
+const MAX_WAITING: usize = 2 * 1024 * 1024;
+/// What a datagram costs besides its bytes.
+const OVERHEAD: usize = 64;
+/// The most bytes that wait in the browser to be sent on the unreliable lane: half a second of a busy game, and older
+/// than that nobody wants them.
+const MAX_BUFFERED_UNRELIABLE: usize = 64 * 1024;
+/// The same, on the reliable lane. Chromium closes a channel at 16 MiB.
+const MAX_BUFFERED_RELIABLE: usize = 1024 * 1024;
+
+/// Both channels of a peer, and their callbacks.
+pub(super) struct Lanes {
+    unreliable: Channel,
+    reliable: Channel,
+    waiting: Rc<Waiting>,
+}
+
+struct Channel {
+    raw: RtcDataChannel,
+    _on_open: Closure<dyn Fn()>,
+    _on_close: Closure<dyn Fn()>,
+    _on_message: Closure<dyn Fn(MessageEvent)>,
+}
+
+impl Lanes {
+    /// Makes the channels by matchbox's convention: negotiated, with ids from 0 and these labels.
+    pub(super) fn open(connection: &RtcPeerConnection, inbox: &Rc<Inbox>, attempt: Attempt) -> Self {
+        let waiting = Rc::new(Waiting(Cell::new(Some(0))));
+        let channel = |lane, label| Channel::open(connection, inbox, &waiting, attempt, lane, label);
+        Self {
+            unreliable: channel(Lane::Unreliable, "matchbox_socket_0"),
+            reliable: channel(Lane::Reliable, "matchbox_socket_1"),
+            waiting,
+        }
+    }
+
+    pub(super) fn are_open(&self) -> bool {
+        [&self.unreliable, &self.reliable]
+            .iter()
+            .all(|Channel { raw, .. }| raw.ready_state() == RtcDataChannelState::Open)
+    }
+
+    pub(super) fn send(&self, lane: Lane, bytes: &[u8]) -> Result<(), SendError> {
+        let (Channel { raw, .. }, most) = match lane {
+            Lane::Unreliable => (&self.unreliable, MAX_BUFFERED_UNRELIABLE),
+            Lane::Reliable => (&self.reliable, MAX_BUFFERED_RELIABLE),
+        };
+        if raw.ready_state() != RtcDataChannelState::Open {
+            return Err(SendError::UnknownPeer);
+        }
+        if raw.buffered_amount() as usize + bytes.len() > most {
+            return Err(SendError::Full);
+        }
+        raw.send_with_u8_array(bytes).map_err(|_| SendError::Full)
+    }
+
+    /// So many bytes of a datagram are out of the inbox.
+    pub(super) fn taken(&self, length: usize) {
+        self.waiting.leaves(length);
+    }
+
+    /// Tells the peer that this is the end. It takes that of either channel for that of both; the reliable one ends
+    /// only when its last bytes have arrived.
+    pub(super) fn end(&self) {
+        self.reliable.raw.close();
+    }
+
+    /// Has the browser forget our callbacks.
+    pub(super) fn detach(&self) {
+        for Channel { raw, .. } in [&self.unreliable, &self.reliable] {
+            raw.set_onopen(None);
+            raw.set_onclose(None);
+            raw.set_onmessage(None);
+        }
+    }
+}
+
+impl Channel {
+    fn open(
+        connection: &RtcPeerConnection,
+        inbox: &Rc<Inbox>,
+        waiting: &Rc<Waiting>,
+        attempt: Attempt,
+        lane: Lane,
+        label: &str,
+    ) -> Self {
+        let init = RtcDataChannelInit::new();
+        init.set_negotiated(true);
+        let most = match lane {
+            Lane::Unreliable => {
+                init.set_id(0);
+                init.set_ordered(false);
+                init.set_max_retransmits(0);
+                MAX_UNRELIABLE
+            }
+            Lane::Reliable => {
+                init.set_id(1);
+                MAX_RELIABLE
+            }
+        };
+        let raw = connection.create_data_channel_with_data_channel_dict(label, &init);
+        raw.set_binary_type(RtcDataChannelType::Arraybuffer);
+
+        let on_open = Closure::<dyn Fn()>::new({
+            let inbox = inbox.clone();
+            move || inbox.push(Happening::LaneOpen(attempt))
+        });
+        raw.set_onopen(Some(function(&on_open)));
+
+        let on_close = Closure::<dyn Fn()>::new({
+            let inbox = inbox.clone();
+            move || inbox.push(Happening::Switchboard(Input::Closed(attempt)))
+        });
+        raw.set_onclose(Some(function(&on_close)));
+
+        let on_message = Closure::<dyn Fn(MessageEvent)>::new({
+            let (inbox, waiting) = (inbox.clone(), waiting.clone());
+            move |event: MessageEvent| {
+                let data = event.data();
+                // No peer of ours sends text.
+                let Some(data) = data.dyn_ref::<ArrayBuffer>() else { return };
+                let length = data.byte_length() as usize;
+                if length <= most && waiting.enters(length) {
+                    let bytes = Bytes::from(Uint8Array::new(data).to_vec());
+                    inbox.push(Happening::Received(attempt, lane, bytes));
+                } else if (length > most || lane == Lane::Reliable) && waiting.ends() {
+                    let why = match length > most {
+                        true => format!("the peer sent {length} bytes at once, and the lane takes {most}"),
+                        false => "the peer sent more than was taken in time".into(),
+                    };
+                    inbox.push(Happening::Switchboard(Input::Failed(attempt, why)));
+                }
+            }
+        });
+        raw.set_onmessage(Some(function(&on_message)));
+        Self { raw, _on_open: on_open, _on_close: on_close, _on_message: on_message }
+    }
+}
+
+/// How many bytes of a peer wait in the inbox; `None` once no more are taken.
+struct Waiting(Cell<Option<usize>>);
+
+impl Waiting {
+    /// Counts a datagram in, if there is room for it.
+    fn enters(&self, length: usize) -> bool {
+        let total = self.0.get().map(|waiting| waiting + length + OVERHEAD).filter(|&total| total <= MAX_WAITING);
+        if total.is_some() {
+            self.0.set(total);
+        }
+        total.is_some()
+    }
+
+    /// Counts a datagram out.
+    fn leaves(&self, length: usize) {
+        self.0.set(self.0.get().map(|waiting| waiting.saturating_sub(length + OVERHEAD)));
+    }
+
+    /// Takes no more; whether it did until now.
+    fn ends(&self) -> bool {
+        self.0.take().is_some()
+    }
+}

@@ -1,0 +1,122 @@
+//! Do the native sockets keep the contract?
+#![cfg(not(target_arch = "wasm32"))]
+
+use std::{cell::Cell, time::Duration};
+
+use contract::Platform;
+use coplay_proto::conditioner::Conditions;
+use coplay_socket::{Conditioned, MemoryHub, Rendezvous, Socket, SocketConfig, connect_by};
+
+#[path = "common/contract.rs"]
+mod contract;
+
+/// Real WebRTC on this machine; signals go by memory.
+struct Native(Rendezvous);
+
+impl Platform for Native {
+    fn enter(&self) -> Box<dyn Socket> {
+        let config = SocketConfig { handshake_timeout: Duration::from_secs(3), ..SocketConfig::default() };
+        connect_by(config, self.0.signaller())
+    }
+
+    fn now(&self) -> Duration {
+        coplay_socket::now()
+    }
+
+    async fn turn(&self) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+
+    fn rendezvous(&self) -> Option<&Rendezvous> {
+        Some(&self.0)
+    }
+}
+
+/// In memory, in virtual time.
+struct Memory {
+    hub: MemoryHub,
+    now: Cell<Duration>,
+    /// What each socket is wrapped in.
+    conditions: Option<Conditions>,
+}
+
+impl Memory {
+    fn new(path: Conditions, conditions: Option<Conditions>) -> Self {
+        Self { hub: MemoryHub::with(path, 7), now: Cell::new(Duration::ZERO), conditions }
+    }
+}
+
+impl Platform for Memory {
+    fn enter(&self) -> Box<dyn Socket> {
+        match self.conditions {
+            Some(conditions) => Box::new(Conditioned::new(self.hub.socket(), conditions, 7)),
+            None => self.hub.socket(),
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.now.get()
+    }
+
+    async fn turn(&self) {
+        self.now.set(self.now.get() + Duration::from_millis(1));
+    }
+
+    fn rendezvous(&self) -> Option<&Rendezvous> {
+        None
+    }
+}
+
+macro_rules! cases {
+    ($platform:expr; $($case:ident)*) => {
+        $(#[tokio::test]
+        async fn $case() {
+            crate::contract::$case(&$platform).await;
+        })*
+    };
+}
+
+macro_rules! everywhere {
+    ($platform:expr) => {
+        cases! { $platform;
+            opens_and_delivers_on_both_lanes
+            reliable_datagrams_arrive_once_and_in_order
+            datagrams_up_to_the_lanes_limits_arrive
+            nothing_is_sent_to_unknown_peers
+            disconnecting_one_peer_leaves_the_others
+            a_dropped_socket_is_closed_on_every_other
+            what_was_sent_before_a_disconnect_arrives
+            the_path_is_reported
+        }
+    };
+}
+
+mod native {
+    use super::{Native, Rendezvous};
+
+    everywhere!(Native(Rendezvous::new()));
+    cases! { Native(Rendezvous::new());
+        garbage_signals_hurt_no_other_link
+        garbage_offers_hurt_no_other_link
+        a_silent_peer_is_given_up
+        links_live_on_without_signaling
+    }
+}
+
+mod memory {
+    use super::{Conditions, Memory};
+
+    everywhere!(Memory::new(Conditions::PERFECT, None));
+}
+
+mod memory_over_a_bad_path {
+    use super::{Conditions, Memory};
+
+    everywhere!(Memory::new(Conditions::CELLULAR, None));
+}
+
+mod conditioned {
+    use super::{Conditions, Memory};
+
+    everywhere!(Memory::new(Conditions::PERFECT, Some(Conditions::CELLULAR)));
+}

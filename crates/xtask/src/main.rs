@@ -1,0 +1,74 @@
+//! Every developer command of coplay: `cargo xtask COMMAND`.
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "talking to the person who called it is its job")]
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod boundaries;
+mod browser;
+mod ci;
+mod crossplay;
+mod native;
+mod pages;
+mod play;
+mod run;
+mod shot;
+mod site;
+mod test;
+mod tools;
+mod wasm;
+mod web;
+
+/// The developer commands of coplay.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Play the arena: builds it for this machine and for browsers, and prints the URL to open.
+    Play(play::Options),
+    /// Run the tests: on this machine, in a real browser, and both in one match.
+    Test(test::Options),
+    /// Run everything that a change has to pass.
+    Ci,
+    /// Play matches of native peers and real browsers, and measure them.
+    Crossplay(crossplay::Options),
+    /// Check that each crate stands only on what it may stand on.
+    Boundaries,
+    /// Get what the other commands need and do not find: the toolchain for browsers, wasm-bindgen, Chromium.
+    Setup,
+    /// Make the README's screenshots from a native window and a real browser in one match.
+    Shot,
+    /// Measure a figure of the README: a program of the benches package.
+    Bench {
+        /// Which program.
+        name: String,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Play(options) => play::play(&options),
+        Command::Test(options) => test::test(&options),
+        Command::Ci => ci::ci(),
+        Command::Crossplay(options) => crossplay::crossplay(&options),
+        Command::Boundaries => boundaries::boundaries(),
+        Command::Setup => tools::setup(),
+        Command::Shot => shot::shot(),
+        Command::Bench { name } => bench::bench(&name),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

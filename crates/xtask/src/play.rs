@@ -1,0 +1,187 @@
+//! How a person comes to play: everything is built, served and opened by one command.
+
+use std::{
+    env,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    browser, native,
+    run::{Result, Running, Steps, make_dir, say, target},
+    site::Site,
+    web,
+};
+
+/// The game.
+const GAME: &str = "arena";
+/// The page around it.
+const INDEX: &str = "examples/web/index.html";
+/// What lives where there is no display.
+const BOTS: usize = 3;
+/// How long native and page may take to meet in `--check`, software rendering included.
+const MEETING: Duration = Duration::from_secs(120);
+
+/// What `play` is asked for.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Who decides: a host, or everyone about their own.
+    #[arg(long, value_parser = ["host", "mesh"], default_value = "mesh")]
+    topology: String,
+    /// Ships that play by themselves.
+    #[arg(long, default_value_t = 0)]
+    bots: usize,
+    /// Windows to open on this machine.
+    #[arg(long, default_value_t = 1)]
+    peers: usize,
+    /// Build as for publishing: slower to build, smaller and faster to play.
+    #[arg(long)]
+    release: bool,
+    /// Where to serve the page and signaling; `0.0.0.0:3536` lets others on your network in.
+    #[arg(long, default_value = "127.0.0.1:3536")]
+    listen: SocketAddr,
+    /// Stop after so many seconds.
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Check that it works: without windows, open the page in a headless browser, and stop when it has met the native
+    /// game.
+    #[arg(long)]
+    check: bool,
+}
+
+impl Options {
+    /// What CI tries.
+    pub(crate) fn check() -> Self {
+        Self {
+            topology: "mesh".to_owned(),
+            bots: 1,
+            peers: 1,
+            release: false,
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            seconds: None,
+            check: true,
+        }
+    }
+}
+
+/// The arena, built for this machine and for browsers.
+pub(crate) struct Arena {
+    pub(crate) program: PathBuf,
+    pub(crate) page: PathBuf,
+}
+
+impl Arena {
+    /// Builds both, saying so.
+    pub(crate) fn build(steps: &mut Steps, release: bool) -> Result<Self> {
+        steps.next("building the game for this machine (first time about 10 minutes)");
+        let program = native::build(&[GAME], release)?.join(format!("{GAME}{}", env::consts::EXE_SUFFIX));
+        steps.next("building the page (first time about 10 minutes)");
+        let profile = if release { web::Profile::Release } else { web::Profile::Web };
+        Ok(Self { program, page: web::build(GAME, profile, Path::new(INDEX))? })
+    }
+}
+
+/// Plays until Ctrl-C, or until the window is closed.
+pub(crate) fn play(options: &Options) -> Result {
+    let mut steps = Steps::new(4);
+    let arena = Arena::build(&mut steps, options.release)?;
+    steps.next("starting signaling, with the page on the same port");
+    let site = Site::start(arena.page.clone(), options.listen)?;
+    let url = format!("http://{}/?room=play&topology={}", site.host(), options.topology);
+    let place = target()?.join("play");
+    make_dir(&place)?;
+
+    let windows = has_display() && !options.check;
+    let mut games = Vec::new();
+    if windows {
+        steps.next("opening the game");
+        for number in 1..=options.peers {
+            let bots = if number == 1 { options.bots } else { 0 };
+            games.push(native(
+                &arena,
+                options,
+                &site,
+                &format!("native {number}"),
+                &["--bots", &bots.to_string()],
+                None,
+            )?);
+        }
+    } else {
+        let bots = options.bots.max(if options.check { 1 } else { BOTS });
+        steps.next(&format!("there is no display for a window: {bots} bots play without one"));
+        let log = place.join("native.log");
+        games.push(native(&arena, options, &site, "native", &["--headless", "--bots", &bots.to_string()], Some(&log))?);
+    }
+    println!("\nOpen {url}\nin as many tabs and browsers as you like; Ctrl-C stops.\n");
+    if options.check {
+        let page = browser::open_headless("page", &format!("{url}&name=page"), &place)?;
+        games.push(page);
+        return until_met(&mut games, MEETING);
+    }
+    until_stopped(&mut games, options.seconds.map(Duration::from_secs))
+}
+
+fn native(
+    arena: &Arena,
+    options: &Options,
+    site: &Site,
+    name: &str,
+    more: &[&str],
+    log: Option<&Path>,
+) -> Result<Running> {
+    let mut command = Command::new(&arena.program);
+    command.args(["--room", "play", "--topology", &options.topology, "--signaling", &site.signaling(), "--name", name]);
+    Running::start(name, command.args(more), log)
+}
+
+/// Whether a window can be opened.
+fn has_display() -> bool {
+    let set = |variable| env::var_os(variable).is_some_and(|value| !value.is_empty());
+    cfg!(any(windows, target_os = "macos")) || set("DISPLAY") || set("WAYLAND_DISPLAY")
+}
+
+/// Waits for Ctrl-C, the end of the time, or the end of a game; then lets the games say goodbye.
+fn until_stopped(games: &mut [Running], seconds: Option<Duration>) -> Result {
+    let start = Instant::now();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| format!("cannot wait for Ctrl-C: {error}"))?.block_on(async {
+        let interrupt = tokio::signal::ctrl_c();
+        tokio::pin!(interrupt);
+        loop {
+            tokio::select! {
+                _ = &mut interrupt => break say("stopping"),
+                () = tokio::time::sleep(Duration::from_millis(200)) => {}
+            }
+            if seconds.is_some_and(|seconds| start.elapsed() >= seconds) {
+                break say("time is up: stopping");
+            }
+            if let Some(ended) = games.iter_mut().find_map(|game| game.check().err()) {
+                break say(&format!("{ended}: stopping"));
+            }
+        }
+    });
+    // Ctrl-C on a terminal reaches the games too.
+    for game in games {
+        game.ended_within(Duration::from_secs(1));
+    }
+    Ok(())
+}
+
+/// Waits until each of the games has seen another one join.
+pub(crate) fn until_met(games: &mut [Running], limit: Duration) -> Result {
+    let start = Instant::now();
+    loop {
+        games.iter_mut().try_for_each(Running::check)?;
+        if games.iter().all(|game| game.log().contains("joined:")) {
+            println!("native game and page have met after {:.1} s", start.elapsed().as_secs_f32());
+            return Ok(());
+        }
+        if start.elapsed() > limit {
+            let told: Vec<_> = games.iter().map(|game| format!("{}{}", game.name, game.last_words())).collect();
+            return Err(format!("native game and page have not met within {limit:?}\n{}", told.join("\n")));
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}

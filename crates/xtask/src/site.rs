@@ -1,0 +1,48 @@
+//! How a page and the signaling server that its players meet on are served on one port, within this process.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use coplay_signaling::{
+    Config, Running, Signaling,
+    axum::{Router, http::Uri},
+};
+
+use crate::{
+    pages,
+    run::{Result, say},
+};
+
+/// Serves until it is dropped.
+pub(crate) struct Site {
+    signaling: Running,
+}
+
+impl Site {
+    /// Serves the page of this folder here. Where the port is taken, another one is, so that two matches can be
+    /// tried at the same time.
+    pub(crate) fn start(page: PathBuf, listen: SocketAddr) -> Result<Self> {
+        let router = Router::new().fallback(move |uri: Uri| async move { pages::file(&page, uri.path()) });
+        let start = |listen| Signaling::spawn(Config::local().page(router.clone()).listen(listen));
+        let signaling = start(listen).or_else(|error| {
+            say(&format!("cannot listen on {listen} ({error}): taking another port"));
+            start(SocketAddr::new(listen.ip(), 0))
+        });
+        let signaling = signaling.map_err(|error| format!("the signaling server does not start: {error}"))?;
+        Ok(Self { signaling })
+    }
+
+    /// `HOST:PORT` of the page, for a browser on this machine.
+    pub(crate) fn host(&self) -> String {
+        let address = self.signaling.local_addr();
+        if address.ip().is_loopback() || address.ip().is_unspecified() {
+            format!("localhost:{}", address.port())
+        } else {
+            address.to_string()
+        }
+    }
+
+    /// Where native peers of this machine meet.
+    pub(crate) fn signaling(&self) -> String {
+        self.signaling.url()
+    }
+}

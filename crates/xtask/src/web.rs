@@ -1,0 +1,58 @@
+//! How one of our programs becomes a page for the browser.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{
+    run::{Result, make_dir, root, run, target},
+    tools, wasm,
+};
+
+/// How fast the page is to be built, and to run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Quick to build: for playing at home, tests and crossplay.
+    Web,
+    /// Small and fast: for publishing.
+    Release,
+}
+
+impl Profile {
+    /// Its name in Cargo.toml.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Web => "web",
+            Self::Release => "web-release",
+        }
+    }
+}
+
+/// The packages whose programs run in a browser. All are named in every build, so that what they stand on is built
+/// with the same features each time, and once.
+pub(crate) const PACKAGES: [&str; 4] = ["-p", "coplay_examples", "-p", "coplay_tests"];
+
+/// Builds a program for the browser, with this page around it, and returns the folder to serve.
+pub(crate) fn build(bin: &str, profile: Profile, index: &Path) -> Result<PathBuf> {
+    let bindgen = tools::wasm_bindgen("wasm-bindgen")?;
+    let toolchain = wasm::Toolchain::ready()?;
+    run(toolchain.cargo("build").args(PACKAGES).args(["--bin", bin, "--profile", profile.name()]))?;
+    let built = target()?.join(wasm::TARGET).join(profile.name()).join(format!("{bin}.wasm"));
+    let page = target()?.join("pages").join(bin);
+    make_dir(&page)?;
+    if !is_newer(&page.join("game_bg.wasm"), &built) {
+        let mut command = Command::new(bindgen);
+        command.args(["--target", "web", "--no-typescript", "--out-name", "game", "--out-dir"]);
+        run(command.arg(&page).arg(&built))?;
+    }
+    let to = page.join("index.html");
+    fs::copy(root().join(index), &to).map_err(|error| format!("cannot write {}: {error}", to.display()))?;
+    Ok(page)
+}
+
+fn is_newer(one: &Path, other: &Path) -> bool {
+    let modified = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
+    matches!((modified(one), modified(other)), (Some(one), Some(other)) if one > other)
+}

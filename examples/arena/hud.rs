@@ -1,0 +1,102 @@
+//! What is written around the arena: how to join, who is there, how far away they are and by which path.
+
+use bevy::prelude::*;
+use bevy_coplay::prelude::*;
+
+use crate::game::Pilot;
+
+const DIM: Color = Color::srgb(0.55, 0.6, 0.8);
+
+pub fn plugin(app: &mut App) {
+    app.init_resource::<Problem>()
+        .add_observer(failed)
+        .add_systems(Startup, lay_out)
+        .add_systems(Update, (title, scores.run_if(bevy::time::common_conditions::on_timer(REFRESH))));
+}
+
+const REFRESH: core::time::Duration = core::time::Duration::from_millis(250);
+
+/// Why we are not in a room.
+#[derive(Resource, Default)]
+struct Problem(Option<String>);
+
+#[derive(Component)]
+struct Title;
+
+#[derive(Component)]
+struct Scores;
+
+fn lay_out(mut commands: Commands) {
+    let corner = |top, left, right| Node { position_type: PositionType::Absolute, top, left, right, ..default() };
+    commands.spawn((
+        Title,
+        Text::default(),
+        TextFont::from_font_size(18.0),
+        TextColor(DIM),
+        corner(px(12), px(16), Val::Auto),
+    ));
+    commands.spawn((
+        Scores,
+        Node { flex_direction: FlexDirection::Column, align_items: AlignItems::End, ..corner(px(12), Val::Auto, px(16)) },
+    ));
+}
+
+fn failed(failure: On<RoomFailed>, mut problem: ResMut<Problem>) {
+    problem.0 = Some(failure.error.to_string());
+}
+
+fn title(room: Res<Room>, state: Res<State<RoomState>>, problem: Res<Problem>, mut title: Single<&mut Text, With<Title>>) {
+    let text = match (state.get(), &problem.0) {
+        (RoomState::Joined, _) => {
+            let role = match room.topology() {
+                Topology::Mesh => "mesh",
+                Topology::Host if room.is_leader() => "you host",
+                Topology::Host => "hosted",
+            };
+            format!("join code  {}   ({role})\nmove WASD   aim mouse   fire click   chat Enter", room.code())
+        }
+        (RoomState::Joining, None) => "joining the room ...".to_owned(),
+        (RoomState::Offline, None) => "offline".to_owned(),
+        (_, Some(problem)) => format!("not in a room: {problem}"),
+    };
+    if title.0 != text {
+        title.0 = text;
+    }
+}
+
+fn scores(
+    pilots: Query<(&Pilot, Option<&ControlledBy>, Has<Mine>)>,
+    peers: Query<(&Peer, &PeerPath, Has<Unresponsive>)>,
+    board: Single<Entity, With<Scores>>,
+    mut commands: Commands,
+) {
+    let mut rows: Vec<_> = pilots.iter().collect();
+    rows.sort_by(|(a, ..), (b, ..)| b.score.cmp(&a.score).then_with(|| a.name.cmp(&b.name)));
+    commands.entity(*board).despawn_related::<Children>().with_children(|board| {
+        for (pilot, controller, mine) in rows {
+            let peer = controller.and_then(|by| peers.iter().find(|(peer, ..)| peer.id == by.0));
+            let far = match peer {
+                _ if mine => "you".to_owned(),
+                Some((_, _, true)) => "silent".to_owned(),
+                Some((_, path, false)) => path_text(path),
+                None => String::new(),
+            };
+            board
+                .spawn((Text::new(format!("{far:>18}  ")), TextFont::from_font_size(16.0), TextColor(DIM)))
+                .with_child((
+                    TextSpan::new(format!("{:>14} {:>4}", pilot.name, pilot.score)),
+                    TextFont::from_font_size(18.0),
+                    TextColor(pilot.color),
+                ));
+        }
+    });
+}
+
+fn path_text(path: &PeerPath) -> String {
+    let ping = path.rtt.as_secs_f32() * 1000.0;
+    match path.kind {
+        Some(PathKind::Relay) => format!("{ping:.0} ms relayed"),
+        Some(_) => format!("{ping:.0} ms direct"),
+        None => "via host".to_owned(),
+    }
+}

@@ -1,0 +1,36 @@
+//! A top-down shoot-out for a minute or for an evening: native, in the browser, or headless with bots.
+//!
+//! What you should see: ships in the colours of their players, a join code at the top, the score with each player's
+//! ping and path at the right, and a chat line at the bottom.
+
+mod bots;
+mod chat;
+mod controls;
+mod game;
+mod hud;
+mod look;
+mod options;
+mod orbs;
+mod sparks;
+
+use bevy::{app::ScheduleRunnerPlugin, log::LogPlugin, prelude::*, state::app::StatesPlugin};
+use bevy_coplay::prelude::*;
+use options::Options;
+
+fn main() -> AppExit {
+    let options = Options::from_environment();
+    let mut app = App::new();
+    if options.headless {
+        let frame = core::time::Duration::from_secs_f64(1.0 / 60.0);
+        app.add_plugins((
+            MinimalPlugins.set(ScheduleRunnerPlugin::run_loop(frame)),
+            StatesPlugin,
+            LogPlugin::default(),
+        ));
+    } else {
+        app.add_plugins(DefaultPlugins.set(WindowPlugin { primary_window: Some(options.window()), ..default() }));
+        app.add_plugins((controls::plugin, look::plugin, sparks::plugin, hud::plugin, chat::plugin));
+    }
+    app.add_plugins((options.net(), game::plugin, orbs::plugin, bots::plugin)).insert_resource(options);
+    app.run()
+}

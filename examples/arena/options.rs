@@ -1,0 +1,130 @@
+//! What the player asked for: by flags, or in the browser by the page's URL parameters of the same names.
+
+use bevy::{prelude::*, window::WindowPosition};
+use bevy_coplay::prelude::*;
+
+const HELP: &str = "arena: a coplay example game
+
+  --room NAME         meet in this room (default: arena); a join code is a room's name
+  --new               make a new room; its code is shown at the top
+  --topology mesh|host  who decides (default: mesh); the same for all players of a room
+  --signaling URL     where to meet (default: ws://127.0.0.1:3536, or the page's own server)
+  --name NAME         your name
+  --bots N            N ships that play by themselves
+  --headless          no window: a host, or a place for bots to live
+  --offline           alone
+  --seconds S         stop after S seconds
+  --window WxH+X+Y    size and place of the window";
+
+/// The command line, or the page's URL.
+#[derive(Resource, Clone, Debug, Default)]
+pub struct Options {
+    pub room: Option<String>,
+    pub new: bool,
+    pub host: bool,
+    pub signaling: Option<String>,
+    pub name: Option<String>,
+    pub bots: usize,
+    pub headless: bool,
+    pub offline: bool,
+    pub seconds: Option<f32>,
+    pub window: Option<[i32; 4]>,
+}
+
+impl Options {
+    /// Reads them; explains and exits where they make no sense.
+    pub fn from_environment() -> Self {
+        Self::parse(arguments()).unwrap_or_else(|problem| {
+            // Nobody has set up logging yet.
+            #[expect(clippy::print_stderr, reason = "this is the answer to a person at a command line")]
+            {
+                eprintln!("{problem}\n\n{HELP}");
+            }
+            std::process::exit(2)
+        })
+    }
+
+    fn parse(arguments: Vec<(String, String)>) -> Result<Self, String> {
+        let mut options = Self::default();
+        for (name, value) in arguments {
+            let number = || value.parse::<usize>().map_err(|_| format!("--{name} takes a number, not '{value}'"));
+            match name.as_str() {
+                "room" => options.room = Some(value),
+                "new" => options.new = true,
+                "topology" if value == "host" || value == "mesh" => options.host = value == "host",
+                "topology" => return Err(format!("--topology takes host or mesh, not '{value}'")),
+                "signaling" => options.signaling = Some(value),
+                "name" => options.name = Some(value.chars().take(16).collect()),
+                "bots" => options.bots = number()?.min(32),
+                "headless" => options.headless = true,
+                "offline" => options.offline = true,
+                "seconds" => options.seconds = Some(number()? as f32),
+                "window" => {
+                    let numbers = value.split(['x', '+']).map(str::parse);
+                    let numbers = numbers.collect::<Result<Vec<i32>, _>>().unwrap_or_default();
+                    let window = numbers.try_into().map_err(|_| format!("--window takes WxH+X+Y, not '{value}'"))?;
+                    options.window = Some(window);
+                }
+                "help" | "h" => return Err(String::new()),
+                // A page's URL may carry what is not ours.
+                _ if cfg!(target_arch = "wasm32") => {}
+                _ => return Err(format!("there is no option --{name}")),
+            }
+        }
+        Ok(options)
+    }
+
+    /// How to meet the others.
+    pub fn net(&self) -> CoplayPlugins {
+        let net = match (&self.room, self.offline, self.new) {
+            (_, true, _) => CoplayPlugins::offline(),
+            (_, _, true) => CoplayPlugins::new_room(),
+            (room, ..) => CoplayPlugins::room(room.as_deref().unwrap_or("arena")),
+        };
+        let net = if self.host { net.host() } else { net.mesh() };
+        match &self.signaling {
+            Some(url) => net.signaling(url),
+            None => net,
+        }
+    }
+
+    /// The window, or the page's canvas.
+    pub fn window(&self) -> Window {
+        let [width, height, x, y] = self.window.unwrap_or([1280, 720, 0, 0]);
+        Window {
+            title: "coplay arena".into(),
+            resolution: (width.unsigned_abs().max(64), height.unsigned_abs().max(64)).into(),
+            position: self.window.map_or(WindowPosition::Automatic, |_| WindowPosition::At(IVec2::new(x, y))),
+            canvas: Some("#game".into()),
+            fit_canvas_to_parent: true,
+            ..default()
+        }
+    }
+}
+
+/// Name and value of each argument; flags have an empty value.
+#[cfg(not(target_arch = "wasm32"))]
+fn arguments() -> Vec<(String, String)> {
+    const FLAGS: [&str; 5] = ["new", "headless", "offline", "help", "h"];
+    let mut words = std::env::args().skip(1);
+    let mut arguments = Vec::new();
+    while let Some(word) = words.next() {
+        let name = word.trim_start_matches('-').to_owned();
+        let value = if FLAGS.contains(&name.as_str()) { String::new() } else { words.next().unwrap_or_default() };
+        arguments.push((name, value));
+    }
+    arguments
+}
+
+/// Name and value of each URL parameter.
+#[cfg(target_arch = "wasm32")]
+fn arguments() -> Vec<(String, String)> {
+    let search = web_sys::window().and_then(|window| window.location().search().ok()).unwrap_or_default();
+    let Ok(parameters) = web_sys::UrlSearchParams::new_with_str(&search) else { return Vec::new() };
+    let entries = js_sys::Array::from(&parameters);
+    let pair = |entry| {
+        let pair = js_sys::Array::from(&entry);
+        Some((pair.get(0).as_string()?, pair.get(1).as_string()?))
+    };
+    entries.iter().filter_map(pair).collect()
+}

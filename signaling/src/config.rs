@@ -1,0 +1,197 @@
+//! What can a signaling server be told before it starts?
+
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use axum::Router;
+use coplay_proto::signal::IceServer;
+
+/// The port that signaling listens on unless it is told another: that of `matchbox_server`.
+pub const DEFAULT_PORT: u16 = 3536;
+
+/// Everything about a signaling server that can be chosen. The default listens on all IPv4 addresses, port
+/// [`DEFAULT_PORT`], with the embedded STUN server and without TURN.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen (TCP). Port 0 takes any that is free.
+    pub listen: SocketAddr,
+    /// The embedded STUN server (UDP).
+    pub stun: Stun,
+    /// STUN and TURN servers that every peer with coplay's subprotocol is told of, as they are.
+    pub ice_servers: Vec<IceServer>,
+    /// A TURN server for which each peer gets credentials of its own.
+    pub turn: Option<Turn>,
+    /// Answers every request that is no WebSocket: the page of a game, say. Without it there is only `/healthz`.
+    pub page: Option<Router>,
+    /// How much of everything.
+    pub limits: Limits,
+    /// How long everything may take.
+    pub timing: Timing,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT)),
+            stun: Stun::SamePort,
+            ice_servers: Vec::new(),
+            turn: None,
+            page: None,
+            limits: Limits::default(),
+            timing: Timing::default(),
+        }
+    }
+}
+
+impl Config {
+    /// For this machine alone, on any free port: tests, demos, a game that brings its own signaling.
+    pub fn local() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), ..Self::default() }
+    }
+
+    /// The same, listening at `address`.
+    #[must_use]
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = address;
+        self
+    }
+
+    /// The same, with `page` answering what is no WebSocket, on the same port.
+    #[must_use]
+    pub fn page(mut self, page: Router) -> Self {
+        self.page = Some(page);
+        self
+    }
+
+    /// The same, with another STUN server or none.
+    #[must_use]
+    pub fn stun(mut self, stun: Stun) -> Self {
+        self.stun = stun;
+        self
+    }
+}
+
+/// Where the embedded STUN server listens (UDP).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stun {
+    /// At the address and the port number of signaling; at another port if that one is taken.
+    #[default]
+    SamePort,
+    /// At this address. Port 0 takes any that is free.
+    At(SocketAddr),
+    /// Nowhere.
+    Off,
+}
+
+/// A TURN server that shares a secret with signaling (coturn: `use-auth-secret`), so that credentials can be made for
+/// each peer that last only a while.
+#[derive(Clone, Debug)]
+pub struct Turn {
+    /// Its addresses, for example `turn:turn.example.org:3478` and `turns:turn.example.org:443?transport=tcp`. 1 or more.
+    pub urls: Vec<String>,
+    /// The secret, as in coturn's `static-auth-secret`.
+    pub secret: Secret,
+    /// How long credentials last. Default of the binary: 1 hour. An allocation must be made within it, and cannot be
+    /// refreshed after it.
+    pub ttl: Duration,
+}
+
+/// A secret, which `Debug` does not show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The secret, for whoever signs with it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<T: Into<String>> From<T> for Secret {
+    fn from(secret: T) -> Self {
+        Self(secret.into())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// How much of everything a server takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Peers at once, in all rooms. Default 20,000. More are told that the server is full.
+    pub peers: u32,
+    /// Rooms at once; one name with one `next` is one room, whatever the number of its groups. Default 10,000.
+    pub rooms: u32,
+    /// Peers in a room, or in a group of one, whatever is asked for. Default 64.
+    pub room_peers: u32,
+    /// Connections at once that are no WebSocket (yet). Default 1,024. More are closed at once.
+    pub connections: u32,
+    /// Frames that may wait for a peer that reads slowly. Default 1,024; 1 or more. More closes it.
+    pub queue_frames: u32,
+    /// Bytes that may wait for it. Default 512 KiB. More closes it.
+    pub queue_bytes: u32,
+    /// What a peer may send at once before it has to keep to [`Self::rate`].
+    pub burst: Rate,
+    /// What a peer may send each second. More than this and [`Self::burst`] closes it.
+    pub rate: Rate,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            peers: 20_000,
+            rooms: 10_000,
+            room_peers: 64,
+            connections: 1_024,
+            queue_frames: 1_024,
+            queue_bytes: 512 * 1024,
+            // Who enters a full mesh of 64 answers 63 offers, each with about ten candidates: 700 frames, 300 KiB.
+            burst: Rate { frames: 2_048, bytes: 2 * 1024 * 1024 },
+            rate: Rate { frames: 64, bytes: 128 * 1024 },
+        }
+    }
+}
+
+/// An amount of WebSocket frames, and of bytes in them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Frames of any kind.
+    pub frames: u32,
+    /// Bytes in them.
+    pub bytes: u32,
+}
+
+/// How long a server waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// For a word of a peer, before it is pinged. Default 20 s: twice the interval at which peers say that they are
+    /// there, because each ping costs an unmodified `matchbox_socket` a line in its log.
+    pub ping_after: Duration,
+    /// For a word of a peer, before it is closed. Default 35 s.
+    pub close_after: Duration,
+    /// For a peer to take one frame. Default 5 s.
+    pub write: Duration,
+    /// For the head of an HTTP request, and for the next request on a kept connection. Default 10 s.
+    pub request: Duration,
+    /// For a peer to answer the closing of its WebSocket, and for all peers when the server stops. Default 2 s.
+    pub close: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            ping_after: Duration::from_secs(20),
+            close_after: Duration::from_secs(35),
+            write: Duration::from_secs(5),
+            request: Duration::from_secs(10),
+            close: Duration::from_secs(2),
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Rooms, matchmaking and ICE servers: how peers find each other before they are connected directly.
+//!
+//! A peer opens a WebSocket at `ws://HOST/ROOM` and is told who comes; the server passes offers, answers and candidates
+//! on between the members of a room, and no game data. The wire is that of `matchbox_server` 0.15, so that unmodified
+//! `matchbox_socket` peers can use it; peers that ask for the subprotocol `coplay.v1` are told more
+//! (see [`coplay_proto::signal`], and `docs/SIGNALING.md` for the whole protocol).
+//!
+//! Run the binary `coplay-signaling`, or have a server within a program:
+//!
+//! ```
+//! use coplay_signaling::{Config, Signaling};
+//!
+//! let signaling = Signaling::spawn(Config::local())?;
+//! println!("join at {}/my-room", signaling.url());
+//! // It runs until it is dropped.
+//! # assert!(signaling.url().starts_with("ws://127.0.0.1:"));
+//! # Ok::<(), coplay_signaling::StartError>(())
+//! ```
+//!
+//! A page of the same port, for the browsers among the peers, is any [`axum::Router`]:
+//!
+//! ```
+//! use coplay_signaling::{Config, Signaling, axum};
+//!
+//! let page = axum::Router::new().route("/", axum::routing::get(|| async { "the game" }));
+//! let signaling = Signaling::spawn(Config::local().page(page))?;
+//! # Ok::<(), coplay_signaling::StartError>(())
+//! ```
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), warn(clippy::panic, clippy::expect_used, clippy::indexing_slicing))]
+
+mod ask;
+mod config;
+mod http;
+mod ice;
+mod peer;
+mod registry;
+mod room;
+mod running;
+mod server;
+mod stun;
+mod wire;
+
+pub use axum;
+
+pub use ask::MAX_ROOM_NAME;
+pub use config::{Config, DEFAULT_PORT, Limits, Rate, Secret, Stun, Timing, Turn};
+pub use running::Running;
+pub use server::{Occupancy, Signaling, StartError};
+pub use wire::{MAX_CANDIDATE, MAX_MESSAGE, MAX_SDP, close, status};

@@ -1,0 +1,120 @@
+//! What waits to be sent to one peer, bounded in frames and in bytes: the room's end and the peer's end.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use axum::extract::ws::Utf8Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+/// Makes the two ends of a queue for `frames` frames of `bytes` bytes together.
+pub(crate) fn outbox(frames: u32, bytes: u32) -> (Outbox, Inbox) {
+    let (sender, receiver) = mpsc::channel(frames.max(1) as usize);
+    let (alive, dropped) = oneshot::channel();
+    let held = Arc::new(AtomicUsize::new(0));
+    let outbox = Outbox { frames: sender, held: held.clone(), most: bytes as usize, _alive: alive };
+    (outbox, Inbox { queue: Queue { frames: receiver, held }, cut: Cut(dropped) })
+}
+
+/// The room's end. Dropping it cuts the peer off, whatever still waits.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    frames: mpsc::Sender<Utf8Bytes>,
+    held: Arc<AtomicUsize>,
+    most: usize,
+    _alive: oneshot::Sender<Infallible>,
+}
+
+/// More waits for a peer than may.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Overflow;
+
+impl Outbox {
+    /// Puts a frame behind the others.
+    pub(crate) fn push(&self, frame: Utf8Bytes) -> Result<(), Overflow> {
+        let length = frame.len();
+        if self.held.fetch_add(length, Relaxed) + length > self.most {
+            return Err(Overflow);
+        }
+        match self.frames.try_send(frame) {
+            // A peer that is closed leaves the room next.
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(Overflow),
+        }
+    }
+}
+
+/// The peer's end, in two parts so that both can be waited for at once.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    pub(crate) queue: Queue,
+    pub(crate) cut: Cut,
+}
+
+/// What waits.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    frames: mpsc::Receiver<Utf8Bytes>,
+    held: Arc<AtomicUsize>,
+}
+
+impl Queue {
+    /// The next frame; it counts as waiting until it is [`Self::written`]. Never comes once the room's end is gone.
+    pub(crate) async fn next(&mut self) -> Utf8Bytes {
+        match self.frames.recv().await {
+            Some(frame) => frame,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// A frame of this many bytes waits no more.
+    pub(crate) fn written(&self, bytes: usize) {
+        self.held.fetch_sub(bytes, Relaxed);
+    }
+}
+
+/// Whether the room let go of the peer.
+#[derive(Debug)]
+pub(crate) struct Cut(oneshot::Receiver<Infallible>);
+
+impl Cut {
+    /// Comes when the room drops its end. Not to be called again then.
+    pub(crate) async fn off(&mut self) {
+        let _ = (&mut self.0).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn bytes_and_frames_are_bounded_until_they_are_written() {
+        let (outbox, mut inbox) = outbox(2, 10);
+        assert_eq!(outbox.push("12345678".into()), Ok(()));
+        assert_eq!(outbox.push("12".into()), Ok(()));
+        inbox.queue.next().await;
+        inbox.queue.written(8);
+        assert_eq!(outbox.push("12345678".into()), Ok(()), "there is room again");
+        assert_eq!(outbox.push("1".into()), Err(Overflow), "too many bytes");
+
+        let (outbox, _inbox) = super::outbox(2, 10);
+        assert_eq!(outbox.push("1".into()), Ok(()));
+        assert_eq!(outbox.push("2".into()), Ok(()));
+        assert_eq!(outbox.push("3".into()), Err(Overflow), "too many frames");
+    }
+
+    #[tokio::test]
+    async fn a_dropped_outbox_cuts_the_peer_off() {
+        let (outbox, mut inbox) = outbox(2, 10);
+        outbox.push("1".into()).unwrap();
+        drop(outbox);
+        assert!(inbox.cut.off().now_or_never().is_some());
+    }
+}

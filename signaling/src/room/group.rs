@@ -1,0 +1,172 @@
+//! Who is in a room together, who leads, and who is told what when that changes?
+//!
+//! A room has one group, or with `?next=N` one for each N peers that came. A group is no task and knows no socket: it
+//! changes in one turn, and what it has to say goes into the [`Outbox`]es of its members.
+
+use axum::extract::ws::Utf8Bytes;
+use coplay_proto::{
+    PeerId, Term, Topology,
+    signal::{IceServer, Leader, ServerMessage, SignalError, Welcome},
+};
+
+use crate::{peer::outbox::Outbox, wire};
+
+/// A peer that wants to come in.
+#[derive(Debug)]
+pub(crate) struct Newcomer {
+    pub(crate) peer: PeerId,
+    /// Whether it asked for coplay's subprotocol.
+    pub(crate) coplay: bool,
+    /// What its welcome is to say about ICE servers.
+    pub(crate) ice_servers: Vec<IceServer>,
+    /// The topology it insists on.
+    pub(crate) topology: Option<Topology>,
+    pub(crate) outbox: Outbox,
+}
+
+#[derive(Debug)]
+struct Member {
+    peer: PeerId,
+    coplay: bool,
+    outbox: Outbox,
+}
+
+impl Member {
+    fn say(&self, message: &ServerMessage, slow: &mut Vec<PeerId>) {
+        self.push(wire::say(message), slow);
+    }
+
+    fn push(&self, frame: Utf8Bytes, slow: &mut Vec<PeerId>) {
+        if self.outbox.push(frame).is_err() {
+            slow.push(self.peer);
+        }
+    }
+}
+
+/// The members in the order of arrival; the first leads.
+#[derive(Debug)]
+pub(crate) struct Group {
+    topology: Topology,
+    /// How many were asked for at most.
+    max: Option<u32>,
+    /// How many there can be.
+    capacity: u32,
+    members: Vec<Member>,
+    term: Term,
+    /// Those who did not keep up; they are gone before the turn ends.
+    slow: Vec<PeerId>,
+}
+
+impl Group {
+    pub(crate) fn new(topology: Topology, max: Option<u32>, capacity: u32) -> Self {
+        Self { topology, max, capacity, members: Vec::new(), term: Term(1), slow: Vec::new() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.members.len() >= self.capacity as usize
+    }
+
+    /// Takes a peer in and greets it; those it is to be connected with hear of it, and make the offers.
+    pub(crate) fn admit(&mut self, newcomer: Newcomer, room: &str) -> Result<(), SignalError> {
+        if let Some(asked) = newcomer.topology
+            && asked != self.topology
+        {
+            return Err(SignalError::TopologyDiffers { room: self.topology, asked });
+        }
+        if self.is_full() {
+            return Err(SignalError::RoomFull { max: self.capacity });
+        }
+        let Newcomer { peer: me, coplay, ice_servers, outbox, .. } = newcomer;
+        self.members.push(Member { peer: me, coplay, outbox });
+        let greeting = if coplay {
+            ServerMessage::Welcome(Box::new(Welcome {
+                me,
+                room: room.to_owned(),
+                topology: self.topology,
+                members: self.members.iter().map(|member| member.peer).collect(),
+                leader: self.leader().unwrap_or(Leader { peer: me, term: self.term }),
+                max: self.max,
+                ice_servers,
+            }))
+        } else {
+            ServerMessage::IdAssigned(me)
+        };
+        let last = self.members.len() - 1;
+        for (at, member) in self.members.iter().enumerate() {
+            if at == last {
+                member.say(&greeting, &mut self.slow);
+            } else if self.paired(at, last) {
+                member.say(&ServerMessage::NewPeer(me), &mut self.slow);
+            }
+        }
+        self.drop_slow();
+        Ok(())
+    }
+
+    /// Lets a member go. If it led, the longest member leads from now on; in a host room that one then meets the others.
+    pub(crate) fn leave(&mut self, peer: PeerId) {
+        self.remove(peer);
+        self.drop_slow();
+    }
+
+    /// Passes a frame on between two members that are to be connected. Between others it is dropped without a word:
+    /// the other may just have left, and who is in which room is nobody else's business.
+    pub(crate) fn forward(&mut self, from: PeerId, to: PeerId, frame: Utf8Bytes) {
+        let place = |peer| self.members.iter().position(|member| member.peer == peer);
+        let introduced = place(from).zip(place(to)).filter(|(from, to)| self.paired(*from, *to));
+        match introduced.and_then(|(_, to)| self.members.get(to)) {
+            Some(member) => member.push(frame, &mut self.slow),
+            None => tracing::debug!(%from, %to, "a signal to a peer that the sender was not told of"),
+        }
+        self.drop_slow();
+    }
+
+    fn leader(&self) -> Option<Leader> {
+        self.members.first().map(|member| Leader { peer: member.peer, term: self.term })
+    }
+
+    /// Whether the members at two places are to be connected.
+    fn paired(&self, one: usize, other: usize) -> bool {
+        one != other && (self.topology == Topology::Mesh || one == 0 || other == 0)
+    }
+
+    fn remove(&mut self, peer: PeerId) {
+        let Some(place) = self.members.iter().position(|member| member.peer == peer) else { return };
+        for (at, member) in self.members.iter().enumerate() {
+            if self.paired(at, place) {
+                member.say(&ServerMessage::PeerLeft(peer), &mut self.slow);
+            }
+        }
+        self.members.remove(place);
+        if place > 0 {
+            return;
+        }
+        self.term.0 = self.term.0.saturating_add(1);
+        let Some(leader) = self.leader() else { return };
+        for member in self.members.iter().filter(|member| member.coplay) {
+            member.say(&ServerMessage::Leader(leader), &mut self.slow);
+        }
+        if self.topology == Topology::Host
+            && let [leader, others @ ..] = self.members.as_slice()
+        {
+            for member in others {
+                leader.say(&ServerMessage::NewPeer(member.peer), &mut self.slow);
+            }
+        }
+    }
+
+    /// Lets those go who did not keep up, which may be too much for the next.
+    fn drop_slow(&mut self) {
+        while let Some(peer) = self.slow.pop() {
+            tracing::debug!(%peer, "a peer does not read what it is sent");
+            self.remove(peer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

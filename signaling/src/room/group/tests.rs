@@ -1,0 +1,249 @@
+//! Is every pair that is to be connected introduced once, with one of the two to make the offer?
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::peer::outbox::{Inbox, outbox};
+
+const A: PeerId = PeerId::from_u128(0xa);
+const B: PeerId = PeerId::from_u128(0xb);
+const C: PeerId = PeerId::from_u128(0xc);
+
+/// A group whose members write down what they hear.
+struct Scene {
+    group: Group,
+    inboxes: BTreeMap<PeerId, Inbox>,
+}
+
+impl Scene {
+    fn new(topology: Topology) -> Self {
+        Self { group: Group::new(topology, None, 8), inboxes: BTreeMap::new() }
+    }
+
+    fn enter_with(&mut self, peer: PeerId, coplay: bool, frames: u32) -> Result<(), SignalError> {
+        let (outbox, inbox) = outbox(frames, 64 * 1024);
+        self.inboxes.insert(peer, inbox);
+        self.group.admit(Newcomer { peer, coplay, ice_servers: Vec::new(), topology: None, outbox }, "room")
+    }
+
+    fn enter(&mut self, peers: &[PeerId]) {
+        for peer in peers {
+            self.enter_with(*peer, true, 64).unwrap();
+        }
+    }
+
+    /// Has everyone read what there is.
+    fn forget(&mut self) {
+        for peer in self.inboxes.keys().copied().collect::<Vec<_>>() {
+            self.heard(peer);
+        }
+    }
+
+    /// What a peer heard since it was asked last, `None` once it was cut off.
+    fn heard(&mut self, peer: PeerId) -> Option<Vec<ServerMessage>> {
+        let inbox = self.inboxes.get_mut(&peer)?;
+        let mut heard = Vec::new();
+        while let Some(frame) = poll(inbox.queue.next()) {
+            inbox.queue.written(frame.len());
+            heard.push(serde_json::from_str(&frame).unwrap());
+        }
+        if poll(inbox.cut.off()).is_some() {
+            self.inboxes.remove(&peer);
+            return None;
+        }
+        Some(heard)
+    }
+}
+
+/// What a future comes to without waiting.
+fn poll<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut waker = std::task::Context::from_waker(std::task::Waker::noop());
+    match std::pin::pin!(future).poll(&mut waker) {
+        std::task::Poll::Ready(value) => Some(value),
+        std::task::Poll::Pending => None,
+    }
+}
+
+fn leader(peer: PeerId, term: u32) -> Leader {
+    Leader { peer, term: Term(term) }
+}
+
+#[test]
+fn in_a_mesh_everyone_is_told_of_a_newcomer_and_the_newcomer_of_nobody() {
+    let mut scene = Scene::new(Topology::Mesh);
+    scene.enter(&[A]);
+    scene.enter(&[B]);
+    let heard = scene.heard(A).unwrap();
+    assert!(matches!(&heard[0], ServerMessage::Welcome(welcome) if welcome.me == A && welcome.leader == leader(A, 1)));
+    assert_eq!(heard[1..], [ServerMessage::NewPeer(B)]);
+    scene.enter_with(C, false, 64).unwrap();
+    assert_eq!(scene.heard(A).unwrap(), [ServerMessage::NewPeer(C)]);
+    let [ServerMessage::Welcome(welcome), ServerMessage::NewPeer(C)] = &scene.heard(B).unwrap()[..] else {
+        panic!("b hears its welcome and of c");
+    };
+    assert_eq!((&welcome.members[..], welcome.leader), (&[A, B][..], leader(A, 1)));
+    assert_eq!(scene.heard(C).unwrap(), [ServerMessage::IdAssigned(C)], "without the subprotocol");
+}
+
+#[test]
+fn the_longest_member_succeeds_the_leader() {
+    let mut scene = Scene::new(Topology::Mesh);
+    scene.enter(&[A, B, C]);
+    scene.forget();
+    scene.group.leave(A);
+    let both = [ServerMessage::PeerLeft(A), ServerMessage::Leader(leader(B, 2))];
+    assert_eq!((scene.heard(B).unwrap(), scene.heard(C).unwrap()), (both.to_vec(), both.to_vec()));
+    scene.group.leave(C);
+    assert_eq!(scene.heard(B).unwrap(), [ServerMessage::PeerLeft(C)], "b still leads");
+    scene.enter(&[C]);
+    let welcome = scene.heard(C).unwrap();
+    assert!(matches!(&welcome[0], ServerMessage::Welcome(welcome) if welcome.leader == leader(B, 2)));
+}
+
+#[test]
+fn in_a_host_room_only_the_leader_meets_the_others() {
+    let mut scene = Scene::new(Topology::Host);
+    scene.enter(&[A, B, C]);
+    assert_eq!(scene.heard(A).unwrap()[1..], [ServerMessage::NewPeer(B), ServerMessage::NewPeer(C)]);
+    assert_eq!((scene.heard(B).unwrap().len(), scene.heard(C).unwrap().len()), (1, 1), "welcomes");
+    scene.group.forward(B, C, "x".into());
+    assert_eq!(scene.heard(C).unwrap(), [], "b and c were not introduced");
+    scene.group.leave(C);
+    assert_eq!((scene.heard(A).unwrap(), scene.heard(B).unwrap()), (vec![ServerMessage::PeerLeft(C)], vec![]));
+    scene.enter(&[C]);
+    scene.forget();
+    scene.group.leave(A);
+    let told = [ServerMessage::PeerLeft(A), ServerMessage::Leader(leader(B, 2))];
+    assert_eq!(scene.heard(C).unwrap(), told);
+    assert_eq!(scene.heard(B).unwrap(), [&told[..], &[ServerMessage::NewPeer(C)]].concat(), "the new leader meets c");
+}
+
+#[test]
+fn a_signal_goes_to_its_receiver_alone() {
+    let mut scene = Scene::new(Topology::Mesh);
+    scene.enter(&[A, B, C]);
+    scene.forget();
+    scene.group.forward(A, C, "\"x\"".into());
+    scene.group.forward(A, PeerId::from_u128(9), "\"nobody\"".into());
+    scene.group.forward(PeerId::from_u128(9), C, "\"a stranger\"".into());
+    scene.group.forward(A, A, "\"myself\"".into());
+    let frame = poll(scene.inboxes.get_mut(&C).unwrap().queue.next()).unwrap();
+    assert_eq!(frame.as_str(), "\"x\"");
+    assert_eq!((scene.heard(A), scene.heard(B), scene.heard(C)), (Some(vec![]), Some(vec![]), Some(vec![])));
+}
+
+#[test]
+fn who_does_not_read_is_let_go_and_the_others_hear_of_it() {
+    let mut scene = Scene::new(Topology::Mesh);
+    scene.enter_with(A, true, 3).unwrap();
+    scene.enter(&[B, C]);
+    assert_eq!((scene.heard(B).unwrap().len(), scene.heard(C).unwrap().len()), (2, 1));
+    // The welcome, b and c wait for a, which was all that may.
+    scene.group.forward(B, A, "x".into());
+    let told = vec![ServerMessage::PeerLeft(A), ServerMessage::Leader(leader(B, 2))];
+    assert_eq!((scene.heard(B), scene.heard(C)), (Some(told.clone()), Some(told)));
+    assert!(poll(scene.inboxes.get_mut(&A).unwrap().cut.off()).is_some());
+}
+
+#[test]
+fn a_full_room_and_another_topology_are_refused() {
+    let mut scene = Scene::new(Topology::Mesh);
+    scene.group.capacity = 1;
+    scene.enter(&[A]);
+    assert_eq!(scene.enter_with(B, true, 64), Err(SignalError::RoomFull { max: 1 }));
+    let (outbox, _inbox) = outbox(64, 64);
+    let host = Some(Topology::Host);
+    let newcomer = Newcomer { peer: B, coplay: true, ice_servers: Vec::new(), topology: host, outbox };
+    let differs = SignalError::TopologyDiffers { room: Topology::Mesh, asked: Topology::Host };
+    assert_eq!(scene.group.admit(newcomer, "room"), Err(differs));
+    assert_eq!(scene.heard(A).unwrap().len(), 1, "nobody was announced");
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Enter { coplay: bool, frames: u32 },
+    Leave(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (any::<bool>(), prop_oneof![Just(64_u32), 1..6_u32]).prop_map(|(coplay, frames)| Step::Enter { coplay, frames }),
+        2 => (0..8_usize).prop_map(Step::Leave),
+    ]
+}
+
+proptest! {
+    /// Peers come, go and fall silent at random. What the others were told is always the truth: those pairs that are to
+    /// be connected, each introduced to one of the two, and the leader.
+    #[test]
+    fn what_members_were_told_is_the_state_of_the_room(host in any::<bool>(), steps in prop::collection::vec(step(), 1..60)) {
+        let topology = if host { Topology::Host } else { Topology::Mesh };
+        let mut scene = Scene::new(topology);
+        // Those that read each turn; the others read nothing, until they are cut off.
+        let mut reading = BTreeSet::new();
+        let mut introduced: BTreeSet<(PeerId, PeerId)> = BTreeSet::new();
+        let mut leaders: BTreeMap<PeerId, Leader> = BTreeMap::new();
+        let mut next = 1;
+        for step in steps {
+            match step {
+                Step::Enter { coplay, frames } => {
+                    let peer = PeerId::from_u128(next);
+                    next += 1;
+                    if scene.enter_with(peer, coplay, frames).is_err() {
+                        scene.inboxes.remove(&peer);
+                    } else if frames == 64 {
+                        reading.insert(peer);
+                    }
+                }
+                Step::Leave(at) => {
+                    if let Some(peer) = scene.group.members.get(at).map(|member| member.peer) {
+                        scene.group.leave(peer);
+                    }
+                }
+            }
+            for peer in reading.clone() {
+                let Some(heard) = scene.heard(peer) else {
+                    reading.remove(&peer);
+                    introduced.retain(|(one, _)| *one != peer);
+                    leaders.remove(&peer);
+                    continue;
+                };
+                for message in heard {
+                    match message {
+                        ServerMessage::NewPeer(other) => {
+                            prop_assert!(introduced.insert((peer, other)), "{peer:?} met {other:?} twice");
+                            prop_assert!(!introduced.contains(&(other, peer)), "{peer:?} and {other:?} both offer");
+                        }
+                        ServerMessage::PeerLeft(other) => introduced.retain(|pair| *pair != (peer, other) && *pair != (other, peer)),
+                        ServerMessage::Welcome(welcome) => {
+                            leaders.insert(peer, welcome.leader);
+                        }
+                        ServerMessage::Leader(leader) => {
+                            let before = leaders.insert(peer, leader);
+                            prop_assert!(before.is_some_and(|before| before.term < leader.term));
+                        }
+                        ServerMessage::IdAssigned(_) => (),
+                        other => prop_assert!(false, "{other:?}"),
+                    }
+                }
+            }
+            let members: Vec<_> = scene.group.members.iter().map(|member| member.peer).collect();
+            for (at, one) in members.iter().enumerate() {
+                for other in &members[..at] {
+                    if reading.contains(one) && reading.contains(other) {
+                        let met = introduced.contains(&(*one, *other)) || introduced.contains(&(*other, *one));
+                        prop_assert_eq!(met, !host || members[0] == *other, "{:?} and {:?}", one, other);
+                    }
+                }
+            }
+            introduced.retain(|(one, other)| members.contains(one) && members.contains(other));
+            for (peer, leader) in &leaders {
+                if members.contains(peer) {
+                    prop_assert_eq!(leader.peer, members[0]);
+                }
+            }
+        }
+    }
+}
