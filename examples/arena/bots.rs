@@ -20,8 +20,7 @@ struct Bot {
 }
 
 pub fn plugin(app: &mut App) {
-    app.add_systems(OnEnter(RoomState::Joined), come)
-        .add_systems(FixedPreUpdate, think.in_set(NetSystems::Input));
+    app.add_systems(OnEnter(RoomState::Joined), come).add_systems(FixedPreUpdate, think.in_set(NetSystems::Input));
 }
 
 fn come(options: Res<Options>, bots: Query<(), With<Bot>>, mut dice: ResMut<Dice>, mut commands: Commands) {

@@ -108,7 +108,9 @@ fn left(peer: On<PeerLeft>, time: Res<Time>, mut log: ResMut<Log>) {
 
 fn shot_down(hit: On<Received<Hit>>, pilots: Query<&Pilot>, time: Res<Time>, mut log: ResMut<Log>) {
     let pilot = |ship: Option<Entity>| ship.and_then(|ship| pilots.get(ship).ok());
-    if hit.down && let (Some(by), Some(victim)) = (pilot(hit.by), pilot(hit.victim)) {
+    if hit.down
+        && let (Some(by), Some(victim)) = (pilot(hit.by), pilot(hit.victim))
+    {
         log.add(format!("{} shot down {}", by.name, victim.name), by.color, time.elapsed_secs());
     }
 }

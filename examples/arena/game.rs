@@ -142,7 +142,13 @@ pub fn ship(name: String, color: Color, dice: &mut Dice) -> impl Bundle {
     (pilot, Body { at: dice.place(), aim: Vec2::Y }, Steer::default(), Shared)
 }
 
-fn enter(player: On<PlayerEntered>, options: Res<Options>, room: Res<Room>, mut dice: ResMut<Dice>, mut commands: Commands) {
+fn enter(
+    player: On<PlayerEntered>,
+    options: Res<Options>,
+    room: Res<Room>,
+    mut dice: ResMut<Dice>,
+    mut commands: Commands,
+) {
     // A headless peer has nobody at its keys: it is a host, or a home for bots.
     if options.headless && player.id() == room.me() {
         return;
@@ -273,7 +279,9 @@ fn hit(
     if let Some(bolt) = hit.bolt.filter(|bolt| bolts.contains(*bolt)) {
         commands.entity(bolt).despawn();
     }
-    if hit.down && let Some(mut pilot) = hit.by.and_then(|by| pilots.get_mut(by).ok()) {
+    if hit.down
+        && let Some(mut pilot) = hit.by.and_then(|by| pilots.get_mut(by).ok())
+    {
         pilot.score += 3;
     }
 }

@@ -37,7 +37,11 @@ fn lay_out(mut commands: Commands) {
     ));
     commands.spawn((
         Scores,
-        Node { flex_direction: FlexDirection::Column, align_items: AlignItems::End, ..corner(px(12), Val::Auto, px(16)) },
+        Node {
+            flex_direction: FlexDirection::Column,
+            align_items: AlignItems::End,
+            ..corner(px(12), Val::Auto, px(16))
+        },
     ));
 }
 
@@ -45,7 +49,12 @@ fn failed(failure: On<RoomFailed>, mut problem: ResMut<Problem>) {
     problem.0 = Some(failure.error.to_string());
 }
 
-fn title(room: Res<Room>, state: Res<State<RoomState>>, problem: Res<Problem>, mut title: Single<&mut Text, With<Title>>) {
+fn title(
+    room: Res<Room>,
+    state: Res<State<RoomState>>,
+    problem: Res<Problem>,
+    mut title: Single<&mut Text, With<Title>>,
+) {
     let text = match (state.get(), &problem.0) {
         (RoomState::Joined, _) => {
             let role = match room.topology() {

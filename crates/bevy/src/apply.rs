@@ -12,7 +12,7 @@ use coplay_proto::{
 use crate::{
     absent::Absent,
     component::Arrival,
-    control::{self, ControlledBy, NetEntity, Touched},
+    control::{self, ControlledBy, NetEntity, Remote, Touched},
     events,
     net::{Clock, Net},
     offline::LOCAL,
@@ -59,7 +59,10 @@ fn one(world: &mut World, table: &Arc<Table>, fact: Fact) {
             world.trigger(PeerRefused { id, reason });
         }
         Fact::Responsive(peer, responsive) => peers::responsive(world, peer, responsive),
-        Fact::Leader(peer) => world.resource_mut::<Room>().leader = Some(peer),
+        Fact::Leader(peer) => {
+            world.resource_mut::<Room>().leader = Some(peer);
+            spawn::leader_changed(world, table);
+        }
         Fact::Spawned { entity, owner, controller } => {
             let values = following_values(world, entity);
             spawn::spawn(world, table, entity, owner, controller, values);
@@ -83,7 +86,8 @@ fn one(world: &mut World, table: &Arc<Table>, fact: Fact) {
             control::set_owned(world, entity, owned);
         }
         Fact::Controller(id, controller) => {
-            if let Some(entity) = world.resource::<Refs>().entity(id) {
+            // What is owned here is controlled by whom the game says; if that one leaves, it goes.
+            if let Some(entity) = world.resource::<Refs>().entity(id).filter(|entity| is_remote(world, *entity)) {
                 set_controller(world, entity, controller);
             }
         }
@@ -173,6 +177,10 @@ fn despawned(world: &mut World, id: NetId) {
 fn owner_leaves(world: &World, id: NetId) -> bool {
     let facts = &world.resource::<Net>().facts;
     facts.iter().any(|fact| matches!(fact, Fact::Left { member, .. } if *member == id.creator))
+}
+
+fn is_remote(world: &World, entity: Entity) -> bool {
+    world.get::<Remote>(entity).is_some()
 }
 
 /// Another peer says who controls an entity.

@@ -15,7 +15,7 @@ use coplay_proto::{
 };
 
 use crate::{
-    absent::{Absent, Wait},
+    absent::{Absent, Cause, Wait},
     apply,
     component::Changes,
     control::{ControlledBy, NetEntity, Shared, Touched},
@@ -159,7 +159,7 @@ fn unshared(world: &mut World, id: NetId, entity: Entity) {
             #[cfg(not(debug_assertions))]
             let _ = owner;
             let entity = world.get_entity(entity).is_ok().then_some(entity);
-            world.resource_mut::<Absent>().insert(id, Wait { until: now, parent: None, entity });
+            world.resource_mut::<Absent>().insert(id, Wait { until: now, cause: Cause::Time, entity });
         }
         None => {}
     }

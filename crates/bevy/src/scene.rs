@@ -3,7 +3,7 @@
 use bevy_ecs::{
     component::Component,
     entity::Entity,
-    query::{With, Without},
+    query::With,
     reflect::ReflectComponent,
     world::World,
 };
@@ -35,8 +35,11 @@ use crate::{
 #[reflect(Component, Clone, Debug, Default, PartialEq, Hash)]
 pub struct SceneId(pub u32);
 
-/// This peer's own entity for the one that another peer has told of.
-pub(crate) fn local(world: &mut World, scene: SceneId) -> Option<Entity> {
-    let mut scenes = world.query_filtered::<(Entity, &SceneId), (With<Shared>, Without<NetEntity>)>();
-    scenes.iter(world).find(|(_, id)| **id == scene).map(|(entity, _)| entity)
+/// This peer's entities of this scene, those without a name in the room first.
+pub(crate) fn local(world: &mut World, scene: SceneId) -> Vec<(Entity, Option<NetEntity>)> {
+    let mut scenes = world.query_filtered::<(Entity, &SceneId, Option<&NetEntity>), With<Shared>>();
+    let same = scenes.iter(world).filter(|(_, id, _)| **id == scene);
+    let mut same: Vec<_> = same.map(|(entity, _, name)| (entity, name.copied())).collect();
+    same.sort_by_key(|(_, name)| name.is_some());
+    same
 }

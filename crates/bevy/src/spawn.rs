@@ -1,13 +1,18 @@
 //! How do the entities of other peers come into this world? Whole, so that an observer of one component finds the rest.
 
+use core::any::TypeId;
 use std::sync::Arc;
 
-use bevy_ecs::{entity::Entity, hierarchy::Children, world::World};
+use bevy_ecs::{
+    entity::Entity,
+    hierarchy::{ChildOf, Children},
+    world::World,
+};
 use bytes::Bytes;
-use coplay_proto::{NetId, PeerId, Tick};
+use coplay_proto::{NetId, PeerId, Tick, session::Session};
 
 use crate::{
-    absent::{Absent, PATIENCE, Wait},
+    absent::{Absent, Cause, PATIENCE, Wait},
     apply::arrival,
     child::Child,
     component::decode,
@@ -29,9 +34,9 @@ pub(crate) fn spawn(
     controller: Option<PeerId>,
     values: Vec<(Type, Bytes, Tick)>,
 ) {
-    if let Some(parent) = missing_parent(world, table, &values) {
+    if let Some(cause) = obstacle(world, table, owner, &values) {
         let until = world.resource::<Clock>().now + PATIENCE;
-        if world.resource_mut::<Absent>().insert(id, Wait { until, parent: Some(parent), entity: None }) {
+        if world.resource_mut::<Absent>().insert(id, Wait { until, cause, entity: None }) {
             return;
         }
     }
@@ -40,10 +45,18 @@ pub(crate) fn spawn(
 
 /// Something is new about an entity that is not in the world: perhaps what it waits for.
 pub(crate) fn again(world: &mut World, table: &Arc<Table>, id: NetId) {
-    let Some(wait) = world.resource::<Absent>().get(id) else { return };
+    let waits = world.resource::<Absent>().get(id).is_some_and(|wait| wait.cause != Cause::Time);
+    let Some(owner) = world.resource::<Net>().owner_of(Some(id)).filter(|_| waits) else { return };
     let values = current_values(world, id);
-    if wait.parent.is_some() && missing_parent(world, table, &values).is_none() {
+    if obstacle(world, table, owner, &values).is_none() {
         place_current(world, table, id);
+    }
+}
+
+/// The room has another leader.
+pub(crate) fn leader_changed(world: &mut World, table: &Arc<Table>) {
+    for id in world.resource::<Absent>().because_of(Cause::Leader) {
+        again(world, table, id);
     }
 }
 
@@ -66,7 +79,7 @@ pub(crate) fn keep_children(world: &mut World, parent: Entity) {
             if world.get::<Remote>(*child).is_some()
                 && let Some(id) = world.resource_mut::<Refs>().forget(*child)
             {
-                world.resource_mut::<Absent>().insert(id, Wait { until, parent: None, entity: None });
+                world.resource_mut::<Absent>().insert(id, Wait { until, cause: Cause::Time, entity: None });
             }
         }
         parents.extend(children);
@@ -90,11 +103,25 @@ fn current_values(world: &World, id: NetId) -> Vec<(Type, Bytes, Tick)> {
     values.map(|(component, value)| (component, value.clone(), Tick(tick as u32))).collect()
 }
 
-/// The parent that one of the values names, if it is not here.
-fn missing_parent(world: &World, table: &Table, values: &[(Type, Bytes, Tick)]) -> Option<NetId> {
-    let place = table.place(core::any::TypeId::of::<bevy_ecs::hierarchy::ChildOf>())?;
-    let (_, value, _) = values.iter().find(|(component, ..)| *component == place)?;
-    Child::parent(world, value).1
+/// What keeps an entity with these values from being put into the world.
+fn obstacle(world: &World, table: &Table, owner: PeerId, values: &[(Type, Bytes, Tick)]) -> Option<Cause> {
+    if scene_of(world, table, values).is_some() && !leads(world, owner) {
+        return Some(Cause::Leader);
+    }
+    Child::parent(world, value_of::<ChildOf>(table, values)?).1.map(Cause::Parent)
+}
+
+fn leads(world: &World, peer: PeerId) -> bool {
+    world.resource::<Net>().session.as_ref().and_then(Session::leader) == Some(peer)
+}
+
+fn value_of<'a, T: 'static>(table: &Table, values: &'a [(Type, Bytes, Tick)]) -> Option<&'a Bytes> {
+    let place = table.place(TypeId::of::<T>())?;
+    values.iter().find(|(component, ..)| *component == place).map(|(_, value, _)| value)
+}
+
+fn scene_of(world: &World, table: &Table, values: &[(Type, Bytes, Tick)]) -> Option<SceneId> {
+    Some(decode::<SceneId>(world, value_of::<SceneId>(table, values)?).ok()?.0)
 }
 
 /// Puts it into the world, onto `entity` or the one of the same scene, if there is one.
@@ -111,7 +138,8 @@ fn place(
         return;
     }
     let entity = entity.filter(|entity| world.get_entity(*entity).is_ok());
-    let entity = entity.or_else(|| same_scene(world, table, values)).unwrap_or_else(|| world.spawn_empty().id());
+    let entity = entity.or_else(|| same_scene(world, table, owner, values));
+    let entity = entity.unwrap_or_else(|| world.spawn_empty().id());
     world.resource_mut::<Refs>().insert(id, entity);
     let mut parts: Vec<Box<dyn Part>> = vec![Box::new(NetEntity(id)), Box::new(Shared)];
     if owner == world.resource::<Room>().me() {
@@ -147,17 +175,22 @@ fn welcome(world: &mut World, table: &Arc<Table>, id: NetId) {
             shape.refresh(world, entity, &value);
         }
     }
-    for child in world.resource::<Absent>().children_of(id) {
+    for child in world.resource::<Absent>().because_of(Cause::Parent(id)) {
         place_current(world, table, child);
     }
 }
 
-/// This peer's own entity of the same scene.
-fn same_scene(world: &mut World, table: &Table, values: &[(Type, Bytes, Tick)]) -> Option<Entity> {
-    let place = table.place(core::any::TypeId::of::<SceneId>())?;
-    let (_, value, _) = values.iter().find(|(component, ..)| *component == place)?;
-    let (scene, _) = decode::<SceneId>(world, value).ok()?;
-    let entity = scene::local(world, scene)?;
+/// This peer's own entity of the same scene. A new leader also takes over what was a former one's.
+fn same_scene(
+    world: &mut World,
+    table: &Table,
+    owner: PeerId,
+    values: &[(Type, Bytes, Tick)],
+) -> Option<Entity> {
+    let scene = scene_of(world, table, values)?;
+    let former = leads(world, owner);
+    let (entity, _) = scene::local(world, scene).into_iter().find(|(_, name)| former || name.is_none())?;
+    world.resource_mut::<Refs>().forget(entity);
     world.resource_mut::<Touched>().shared.retain(|shared| *shared != entity);
     Some(entity)
 }

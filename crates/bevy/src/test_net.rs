@@ -108,9 +108,33 @@ impl TestNet {
 
     /// Another peer, on its way into the room. Returns its index.
     pub fn add(&mut self) -> usize {
+        self.add_with(CoplayPlugins::joining(self.way_in()))
+    }
+
+    /// Another peer, which plays offline. Returns its index.
+    pub fn add_offline(&mut self) -> usize {
+        self.add_with(CoplayPlugins::offline())
+    }
+
+    /// A peer that is in no room goes on its way into this one.
+    ///
+    /// # Panics
+    /// There is no such peer any more.
+    pub fn rejoin(&mut self, index: usize) {
+        let join = self.way_in();
+        self.app(index).world_mut().trigger(join);
+    }
+
+    fn way_in(&self) -> JoinRoom {
         let hub = self.hub.clone();
         let join = JoinRoom::room(ROOM).inline(move |_| hub.socket());
-        let plugins = CoplayPlugins::joining(join);
+        match self.topology {
+            Topology::Host => join.host(),
+            Topology::Mesh => join.mesh(),
+        }
+    }
+
+    fn add_with(&mut self, plugins: CoplayPlugins) -> usize {
         let mut app = App::new();
         app.add_plugins((TaskPoolPlugin::default(), TimePlugin, StatesPlugin))
             .insert_resource(TimeUpdateStrategy::ManualDuration(Self::tick()))
@@ -118,10 +142,7 @@ impl TestNet {
             .add_observer(|failed: On<RoomFailed>, mut commands: Commands| {
                 commands.insert_resource(Problem(Some(failed.error.to_string())));
             })
-            .add_plugins(match self.topology {
-                Topology::Host => plugins.host(),
-                Topology::Mesh => plugins.mesh(),
-            });
+            .add_plugins(plugins);
         app.world_mut().resource_mut::<Clock>().start = self.now;
         (self.setup)(&mut app);
         app.finish();

@@ -127,7 +127,6 @@ fn what_a_leaver_controlled_is_despawned_by_the_host() {
     assert_eq!(all::<Health>(net.app(2)), [Health(1), Health(2)]);
     net.run_secs(10.0);
     for peer in [0, 2] {
-        eprintln!("{peer}: {:?} {:?}", all::<Peer>(net.app(peer)), all::<ControlledBy>(net.app(peer)));
         assert_eq!(all::<Health>(net.app(peer)), [Health(2)]);
         assert_eq!(count::<With<Peer>>(net.app(peer)), 1);
     }
@@ -232,7 +231,7 @@ fn worlds_converge_over_a_bad_network() {
                 let world = net.app(peer).world_mut();
                 if round % 3 != 2 {
                     let target = owned.last().copied();
-                    owned.push(world.spawn((Health(round), Slide(0.0), Target(target), Shared)).id());
+                    owned.push(world.spawn((Health(round), Slide(0.0), Aim(target), Shared)).id());
                 } else {
                     world.despawn(owned.remove(usize::from(round) % owned.len()));
                 }

@@ -13,7 +13,10 @@ use coplay_proto::{
     rng::Rng,
 };
 
-use crate::{Path, SendError, Socket, SocketEvent, Waker, memory::{OVERHEAD, reliable}};
+use crate::{
+    Path, SendError, Socket, SocketEvent, Waker,
+    memory::{OVERHEAD, reliable},
+};
 
 /// The most bytes of the reliable lane to one peer that are held back: [`SendError::Full`] beyond.
 const HELD_BACK: usize = 1024 * 1024;

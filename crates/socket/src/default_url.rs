@@ -20,7 +20,8 @@ pub fn default_signaling_url() -> String {
 fn from_page() -> Option<String> {
     // A worker has no window.
     let location = web_sys::window()?.location();
-    let page = Page { protocol: location.protocol().ok()?, host: location.host().ok()?, query: location.search().ok()? };
+    let page =
+        Page { protocol: location.protocol().ok()?, host: location.host().ok()?, query: location.search().ok()? };
     let decode = |text: &str| js_sys::decode_uri_component(text).ok().map(String::from);
     page.signaling(decode)
 }

@@ -1,7 +1,37 @@
 //! Bytes to named peers over WebRTC data channels: native, in the browser, in memory.
 //!
 //! A [`Socket`] enters a room, connects with its peers, and moves datagrams on two [`Lane`](coplay_proto::Lane)s: it
-//! knows nothing of what they mean. [`connect`] gives the platform's WebRTC, [`MemoryHub`] sockets within one process.
+//! knows nothing of what they mean. It never blocks, and is all the same whatever it is made of:
+//!
+//! * [`connect`] gives the platform's WebRTC: the `webrtc` crate on a thread of its own, or the browser's.
+//! * [`MemoryHub`] gives sockets within one process, with virtual time and bad paths on request.
+//! * [`Conditioned`] makes any socket's path worse.
+//!
+//! Peers meet by a signaling server, ours or a stock `matchbox_server`, or by another [`Signaller`], as the in-process
+//! [`Rendezvous`]. On the wire it is matchbox's convention, so that an unmodified `matchbox_socket` with two channels
+//! (unreliable, reliable) is a peer like any other.
+//!
+//! [`Network`] is what a game loop uses: it runs a [`Link`](coplay_proto::link::Link) per peer where bytes arrive, and
+//! hands frames and messages over without ever waiting.
+//!
+//! ```
+//! use std::time::Duration;
+//! use coplay_proto::Lane;
+//! use coplay_socket::{MemoryHub, SocketEvent};
+//!
+//! let hub = MemoryHub::new();
+//! let (mut one, mut other) = (hub.socket(), hub.socket());
+//! let now = Duration::ZERO;
+//! while let Some(event) = one.poll(now) {
+//!     if let SocketEvent::Opened(peer) = event {
+//!         one.send(peer, Lane::Unreliable, "hello".into())?;
+//!     }
+//! }
+//! let heard = std::iter::from_fn(|| other.poll(now))
+//!     .any(|event| matches!(event, SocketEvent::Received(_, Lane::Unreliable, bytes) if bytes == "hello"));
+//! assert!(heard);
+//! # Ok::<(), coplay_socket::SendError>(())
+//! ```
 #![forbid(unsafe_code)]
 
 mod clock;
@@ -27,8 +57,8 @@ pub use network::{Network, NetworkEvent};
 pub use rendezvous::Rendezvous;
 pub use signaller::{Dialect, Down, Signaller, SignallerEvent};
 pub use socket::{
-    Entered, IceTransportPolicy, MaybeSend, Path, PathKind, SendError, SignalingState, Socket, SocketConfig,
-    SocketError, SocketEvent, Waker, MAX_RELIABLE, MAX_UNRELIABLE,
+    Entered, IceTransportPolicy, MAX_RELIABLE, MAX_UNRELIABLE, MaybeSend, Path, PathKind, SendError, SignalingState,
+    Socket, SocketConfig, SocketError, SocketEvent, Waker,
 };
 
 /// Enters the room at [`SocketConfig::url`] by its signaling server, and connects with its peers by WebRTC.

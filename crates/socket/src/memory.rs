@@ -30,25 +30,6 @@ pub(crate) const OVERHEAD: usize = 64;
 /// at the same times have the same outcome. Time is what the callers of [`Socket::poll`] say it is.
 ///
 /// Ids are counted up from 1 in the order of arrival, in the eight hex digits that are shown.
-///
-/// ```
-/// use std::time::Duration;
-/// use coplay_proto::Lane;
-/// use coplay_socket::{MemoryHub, Socket, SocketEvent};
-///
-/// let hub = MemoryHub::new();
-/// let (mut one, mut other) = (hub.socket(), hub.socket());
-/// let now = Duration::ZERO;
-/// while let Some(event) = one.poll(now) {
-///     if let SocketEvent::Opened(peer) = event {
-///         one.send(peer, Lane::Unreliable, "hello".into())?;
-///     }
-/// }
-/// let heard = std::iter::from_fn(|| other.poll(now))
-///     .any(|event| matches!(event, SocketEvent::Received(_, Lane::Unreliable, bytes) if bytes == "hello"));
-/// assert!(heard);
-/// # Ok::<(), coplay_socket::SendError>(())
-/// ```
 #[derive(Clone)]
 pub struct MemoryHub(Arc<Mutex<Hub>>);
 
@@ -249,7 +230,7 @@ impl Hub {
         let next = self.members.keys().next().copied();
         self.leader = self.leader.and_then(|leader| {
             let term = Term(leader.term.0 + u32::from(leader.peer == me));
-            (leader.peer != me).then_some(leader).or(next.map(|peer| Leader { peer, term }))
+            (leader.peer != me).then_some(leader).or_else(|| next.map(|peer| Leader { peer, term }))
         });
         if let Some(leader) = self.leader.filter(|leader| Some(leader.peer) == next) {
             let members: Vec<PeerId> = self.members.keys().copied().collect();
@@ -446,10 +427,8 @@ mod tests {
         let [one, two] = hub.members()[..] else { panic!("two members") };
         events(&mut b, ms(0));
         drop(a);
-        let expected = [
-            SocketEvent::Leader(Leader { peer: two, term: Term(2) }),
-            SocketEvent::Closed(one, CloseReason::Goodbye),
-        ];
+        let expected =
+            [SocketEvent::Leader(Leader { peer: two, term: Term(2) }), SocketEvent::Closed(one, CloseReason::Goodbye)];
         assert_eq!(events(&mut b, ms(0)), expected);
         let mut c = hub.socket();
         let leader = events(&mut c, ms(0)).into_iter().find_map(|event| match event {

@@ -242,7 +242,8 @@ pub struct SocketConfig {
     pub ice_transport_policy: IceTransportPolicy,
     /// How long one attempt to connect with a peer may take. Default 4 s.
     pub handshake_timeout: Duration,
-    /// How often to try to connect with a peer. Default 2, at least 1.
+    /// How often to try to connect with a peer. Default 2, at least 1. Where ICE has found a path, so that only loss can
+    /// be to blame, two attempts more are made.
     pub handshake_attempts: u32,
 }
 

@@ -29,6 +29,7 @@ const MAY_NAME: [(&str, &[&str]); 5] = [
             "serde_json",
             "socket2",
             "thiserror",
+            "tokio-rustls",
             "tokio",
             "tokio-tungstenite",
             "tracing",

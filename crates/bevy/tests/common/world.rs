@@ -13,7 +13,7 @@ pub(crate) struct Health(pub u16);
 pub(crate) struct Label(pub String);
 
 #[derive(Component, Networked, Clone, Debug, PartialEq)]
-pub(crate) struct Target(pub Option<Entity>);
+pub(crate) struct Aim(pub Option<Entity>);
 
 #[derive(Component, Networked, Clone, Debug, Default, PartialEq)]
 #[net(interpolate)]
@@ -41,7 +41,7 @@ impl<T: Send + Sync + 'static> Default for Log<T> {
 
 /// Shares all the types.
 pub(crate) fn types(app: &mut App) {
-    app.add_net::<(Health, Label, Target, Slide, Steer, Say)>();
+    app.add_net::<(Health, Label, Aim, Slide, Steer, Say)>();
 }
 
 /// Adds an observer and a log for it.

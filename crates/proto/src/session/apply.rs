@@ -15,6 +15,8 @@ use crate::{MemberId, NetId, PeerId, Tick, schema::TypeKind};
 /// How many frames later an entity's end is remembered for the sake of frames that were overtaken: more than those
 /// that are taken at all.
 const OVERTAKEN: u32 = 2048;
+/// The most of these that are remembered of one peer.
+const MAX_OVERTAKEN: usize = 16_384;
 
 /// Whence a record comes.
 #[derive(Clone, Copy, Debug)]
@@ -351,10 +353,14 @@ impl Session {
     /// The end of an entity that we do not know, from a peer that did not make it: what this peer said of it earlier
     /// may still come, and does not count.
     fn overtakes(&mut self, from: From, entity: NetId) {
-        if let Some(pair) = self.peers.get_mut(&from.peer).and_then(|link| link.pair.as_mut()) {
+        let Some(pair) = self.peers.get_mut(&from.peer).and_then(|link| link.pair.as_mut()) else { return };
+        if pair.ended.len() >= MAX_OVERTAKEN {
             pair.ended.retain(|_, seq| from.seq.saturating_sub(*seq) < OVERTAKEN);
-            pair.ended.insert(entity, from.seq);
         }
+        if pair.ended.len() >= MAX_OVERTAKEN {
+            return self.misbehaves(from.peer, "more ends of entities that nobody knows than can be kept");
+        }
+        pair.ended.insert(entity, from.seq);
     }
 
     /// As the host: what came is for the others, too.

@@ -27,6 +27,8 @@ pub(super) const MEETING: Duration = Duration::from_secs(3);
 pub(super) const RELINK: Duration = Duration::from_secs(10);
 /// The most bytes, and the most frames, that are kept of a peer that is about to join.
 pub(super) const MAX_HELD_BYTES: usize = 1 << 20;
+/// What each message counts besides its own bytes, so that very many empty ones are many bytes, too.
+pub(super) const HELD_OVERHEAD: usize = 64;
 pub(super) const MAX_HELD_FRAMES: usize = 64;
 
 /// The settings of a session.

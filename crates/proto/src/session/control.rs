@@ -146,6 +146,24 @@ mod tests {
         assert!(welcome.len() > 1000 && welcome.len() < crate::link::MAX_MESSAGE, "{}", welcome.len());
     }
 
+    #[test]
+    fn the_largest_schema_fits() {
+        use crate::schema::{FieldSchema, MAX_FIELDS, TypeKind, TypeSchema};
+        // As many names as there can be in all the text that there can be: each of one byte, or two, counts as five.
+        let field = |index: usize| FieldSchema { name: char::from(b'0' + index as u8 % 10).into(), coding: "c".into() };
+        let fields: Vec<FieldSchema> = (0..MAX_FIELDS).map(field).collect();
+        let shared = |index: usize| {
+            let name = format!("{index:02}");
+            TypeSchema { name, kind: TypeKind::Component, optional: true, fields: fields.clone() }
+        };
+        let most = (1..).take_while(|count| Schema::new((0..*count).map(shared).collect()).is_ok()).last();
+        let schema = Schema::new((0..most.expect("some")).map(shared).collect()).expect("fits");
+        let hello = Hello { topology: Topology::Host, session: None, schema };
+        let message = encode_hello(&hello);
+        assert!(message.len() < crate::link::MAX_MESSAGE, "{}", message.len());
+        assert_eq!(decode(&message), Ok(Message::Hello(Box::new(hello))));
+    }
+
     proptest! {
         #[test]
         fn garbage_is_read_or_refused(mut bytes in proptest::collection::vec(any::<u8>(), 0..300), kind in 0_u8..3) {

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::{Denied, Fact, MAX_EVENT, SendError, Session, Target, TypeId, membership::Known};
+use super::{Denied, Fact, MAX_EVENT, SendError, Session, Target, TypeId, config::HELD_OVERHEAD, membership::Known};
 use crate::{
     Channel, MemberId, PeerId,
     codec::{BitReader, BitWriter, DecodeError},
@@ -165,6 +165,7 @@ impl Session {
     /// Takes the events that waited for a member to become known.
     pub(super) fn take_waiting_events(&mut self, host: PeerId) {
         let Some(pair) = self.peers.get_mut(&host).and_then(|link| link.pair.as_mut()) else { return };
+        pair.waiting_bytes = 0;
         for message in core::mem::take(&mut pair.waiting) {
             self.event(host, message);
         }
@@ -172,8 +173,9 @@ impl Session {
 
     fn wait(&mut self, peer: PeerId, message: Bytes) {
         let Some(pair) = self.peers.get_mut(&peer).and_then(|link| link.pair.as_mut()) else { return };
+        pair.waiting_bytes += message.len() + HELD_OVERHEAD;
         pair.waiting.push_back(message);
-        if pair.waiting.iter().map(Bytes::len).sum::<usize>() > MAX_WAITING {
+        if pair.waiting_bytes > MAX_WAITING {
             self.misbehaves(peer, "too many events of members that nobody knows");
         }
     }

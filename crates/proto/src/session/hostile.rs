@@ -9,7 +9,7 @@ use super::{
     Denied, Fact, Input, Session, SessionConfig, TypeId,
     control::{self, Control, LeaveReason},
     frame::{FrameWriter, Header, Meta, PartRecord, Record},
-    membership::{RosterWire, Seat},
+    membership::{RosterWire, Seat, SessionInfo},
     store::Entity,
 };
 use crate::{
@@ -279,6 +279,10 @@ fn control() -> impl Strategy<Value = Control> {
     };
     prop_oneof![
         Just(Control::Session(None)),
+        (term(), peer(), any::<u16>()).prop_map(|(term, leader, members)| {
+            let id = super::membership::SessionId { founder: Some(leader), count: 0 };
+            Control::Session(Some(SessionInfo { id, term, members, leader }))
+        }),
         Just(Control::Ask),
         Just(Control::AskRoster),
         (member(), any::<f64>(), roster()).prop_map(|(you, ticks, roster)| Control::Welcome { you, ticks, roster }),
@@ -316,8 +320,14 @@ fn attack() -> impl Strategy<Value = Attack> {
     ]
 }
 
+/// 128 cases, or as many as `PROPTEST_CASES` says.
+fn cases() -> Config {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    Config { failure_persistence: None, ..Config::with_cases(asked.unwrap_or(128)) }
+}
+
 proptest! {
-    #![proptest_config(Config { failure_persistence: None, ..Config::with_cases(128) })]
+    #![proptest_config(cases())]
 
     #[test]
     fn whatever_a_member_sends_hurts_nobody_else(

@@ -31,7 +31,7 @@ impl Session {
         };
         let waited = self.now.saturating_sub(since);
         let preferred = self.preferred();
-        if preferred == Some(me) {
+        if preferred == Some(me) && self.infos().next().is_none() {
             return self.found(self.named.map_or(Term(1), |named| named.term));
         }
         if let Some(leader) = self.whom_to_ask() {
@@ -63,8 +63,10 @@ impl Session {
             return;
         }
         let gives_way = if self.is_leader() {
-            // By what each has told the other, so that both come to the same end.
-            told.is_some_and(|told| theirs.rank() > told.rank())
+            // By what each has told the other, so that both come to the same end. Where signaling says who leads, we
+            // give way to nobody else; and no member of ours leads another session.
+            let lawful = self.named.is_none_or(|named| named.peer == peer) && !self.has_met(peer);
+            lawful && told.is_some_and(|told| theirs.rank() > told.rank())
         } else {
             // Whoever took over from the leader that we have lost does not know of us.
             theirs.id == ours.id && theirs.term > ours.term && self.leader_is_lost()

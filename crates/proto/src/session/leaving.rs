@@ -23,6 +23,8 @@ impl Session {
                 }
                 if self.depends_on(peer) {
                     self.close(reason);
+                } else if self.into == Some(peer) {
+                    self.into = None;
                 }
             }
             Standing::In(_) => {
@@ -63,8 +65,8 @@ impl Session {
             LeaveReason::Lost | LeaveReason::Returns => DisconnectReason::Declared,
         };
         if Some(member) == self.member() {
-            let astray = self.roster.member(peer).is_some()
-                && (self.leader_is_lost() && term >= self.roster.term || self.is_leader() && term > self.roster.term);
+            // Whoever has lost the leader itself hears of it from the others.
+            let astray = self.leader_is_lost() && term >= self.roster.term && self.roster.member(peer).is_some();
             if leads || astray {
                 self.close(reason);
             }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{
     DisconnectReason, Fact, Output, Session, Standing,
-    config::{HANDSHAKE_TIMEOUT, MAX_HELD_BYTES, MAX_HELD_FRAMES, MAX_LINKS},
+    config::{HANDSHAKE_TIMEOUT, HELD_OVERHEAD, MAX_HELD_BYTES, MAX_HELD_FRAMES, MAX_LINKS},
     control::{self, Control},
     inbox::Inbox,
     membership::SessionInfo,
@@ -53,6 +53,7 @@ pub(super) struct Pair {
     pub(super) ended: BTreeMap<NetId, u32>,
     /// Events of members that we have not heard of yet, passed on by the host, and what came after them.
     pub(super) waiting: VecDeque<Bytes>,
+    pub(super) waiting_bytes: usize,
 }
 
 /// What came from a member before we knew that it is one.
@@ -170,6 +171,7 @@ impl Session {
             inbox: Inbox::default(),
             ended: BTreeMap::new(),
             waiting: VecDeque::new(),
+            waiting_bytes: 0,
         });
         let again = self.joined.contains(&peer);
         self.joined(peer, member);
@@ -242,7 +244,7 @@ impl Session {
             }
             link.held_frames += 1;
         }
-        link.held_bytes += size;
+        link.held_bytes += size + HELD_OVERHEAD;
         link.held.push_back(held);
         if link.held_bytes > MAX_HELD_BYTES {
             self.misbehaves(peer, "more than can be kept of a peer that is no member");

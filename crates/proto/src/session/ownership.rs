@@ -12,7 +12,7 @@ use super::{
     Denied, Fact, Session, WriteError,
     control::Control,
     store::{Handoff, Orphan},
-    tombstones::Intervals,
+    tombstones::{Intervals, Tombstones},
 };
 use crate::{MemberId, NetId, PeerId, Topology};
 
@@ -116,7 +116,7 @@ impl Session {
             Some((granted, to)) if *to == member && epoch >= *granted => Proof::Proven,
             Some((granted, _)) if epoch < *granted => Proof::Stale,
             // Nobody that we can hear will confirm it.
-            _ if !self.hears(known.owner) => Proof::Proven,
+            _ if !self.confirmer(entity).is_some_and(|confirmer| self.hears(confirmer)) => Proof::Proven,
             _ => Proof::Unproven,
         }
     }
@@ -160,7 +160,11 @@ impl Session {
             self.claims.grants.pop_first();
         }
         self.claims.grants.insert(entity, (epoch, to));
-        self.want_claimed(entity, to);
+        if self.hears(to) {
+            self.want_claimed(entity, to);
+        } else {
+            self.want_claimed_by_all(entity);
+        }
     }
 
     /// A member turned down what we said of an entity, and can believe it now.
@@ -187,9 +191,16 @@ impl Session {
     pub(super) fn tombstones(&mut self, peer: PeerId, tombstones: Vec<(MemberId, Intervals)>) {
         let Some(member) = self.roster.member(peer) else { return };
         let leads = self.leader() == Some(peer);
+        // Said once more in order and without overlaps, so that no entity is looked at twice.
+        let mut said = Tombstones::default();
         for (creator, intervals) in tombstones {
             for (first, last) in intervals {
-                let range = NetId { creator, counter: first }..=NetId { creator, counter: last.max(first) };
+                said.insert_interval(creator, first, last);
+            }
+        }
+        for (creator, intervals) in said.pieces(usize::MAX).into_iter().flatten() {
+            for (first, last) in intervals {
+                let range = NetId { creator, counter: first }..=NetId { creator, counter: last };
                 let alive: Vec<(NetId, bool)> = self
                     .store
                     .range(range)
@@ -220,9 +231,7 @@ impl Session {
             self.fact(Fact::Despawned(entity));
         }
         self.claims.grants.remove(&entity);
-        for claimer in self.claims.claimers(entity) {
-            self.want_claimed(entity, claimer);
-        }
+        self.want_claimed_by_all(entity);
     }
 
     /// A member has left: it claims nothing, and what it was given, but did not announce, is an orphan.
@@ -235,13 +244,12 @@ impl Session {
         }
     }
 
-    /// The owner cannot confirm any more who owns what it owned: whoever claims it is believed.
+    /// A member cannot confirm any more who owns what it owned: whoever claims it is believed.
     pub(super) fn want_claimed_of(&mut self, owner: MemberId) {
-        let claimed =
-            self.claims.claims.iter().flat_map(|(member, claims)| claims.keys().map(|entity| (*entity, *member)));
-        let of_owner = claimed.filter(|(entity, _)| self.store.get(*entity).is_some_and(|known| known.owner == owner));
-        for (entity, member) in of_owner.collect::<Vec<_>>() {
-            self.want_claimed(entity, member);
+        let claimed = self.claims.claims.values().flat_map(BTreeMap::keys).copied();
+        let of_owner = claimed.filter(|entity| self.confirmer(*entity) == Some(owner));
+        for entity in of_owner.collect::<Vec<_>>() {
+            self.want_claimed_by_all(entity);
         }
     }
 
@@ -256,7 +264,7 @@ impl Session {
     /// Reports claims that nobody confirmed.
     pub(super) fn claims_elapsed(&mut self) {
         let late = |(entity, claim): (&NetId, &Claim)| {
-            let owner = self.store.get(*entity).and_then(|known| self.roster.peer(known.owner));
+            let owner = self.confirmer(*entity).and_then(|owner| self.roster.peer(owner));
             let heard = owner.and_then(|owner| self.peers.get(&owner)).is_some_and(|link| !link.silent);
             (heard && !claim.reported && claim.since + CLAIM_PATIENCE <= self.now).then_some(*entity)
         };
@@ -317,6 +325,18 @@ impl Session {
             self.fact(Fact::Despawned(entity));
         }
         self.tell_end(entity, epoch, None);
+    }
+
+    /// Who is to say who owns the entity next: its last owner that we were told of.
+    fn confirmer(&self, entity: NetId) -> Option<MemberId> {
+        let granted = self.claims.grants.get(&entity).map(|(_, to)| *to);
+        granted.or_else(|| self.store.get(entity).map(|known| known.owner))
+    }
+
+    fn want_claimed_by_all(&mut self, entity: NetId) {
+        for claimer in self.claims.claimers(entity) {
+            self.want_claimed(entity, claimer);
+        }
     }
 
     /// Asks a member for an entity that it claimed, if it did.

@@ -7,6 +7,8 @@ use crate::{MemberId, NetId};
 /// The most intervals of one creator. A peer that asks for more (by ending entities it never made) loses the ids
 /// between its two lowest ones.
 const MAX_INTERVALS: usize = super::MAX_ENTITIES + 1;
+/// The most intervals of all creators. Beyond, each creator's are joined as above, and no new creators are noted.
+const MAX_TOTAL: usize = 1 << 20;
 
 /// Closed intervals of the counters of one creator: first to last.
 pub(super) type Intervals = Vec<(u32, u32)>;
@@ -15,6 +17,7 @@ pub(super) type Intervals = Vec<(u32, u32)>;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tombstones {
     creators: BTreeMap<MemberId, BTreeMap<u32, u32>>,
+    total: usize,
 }
 
 impl Tombstones {
@@ -35,10 +38,12 @@ impl Tombstones {
 
     /// Notes that all of these are gone.
     pub(super) fn insert_interval(&mut self, creator: MemberId, first: u32, last: u32) {
-        if first > last {
+        let full = self.total >= MAX_TOTAL;
+        if first > last || (full && !self.creators.contains_key(&creator)) {
             return;
         }
         let intervals = self.creators.entry(creator).or_default();
+        let before = intervals.len();
         let (mut first, mut last) = (first, last);
         // Swallows every interval that overlaps the new one or touches it.
         while let Some((&from, &to)) = intervals.range(..=last.saturating_add(1)).next_back() {
@@ -50,11 +55,13 @@ impl Tombstones {
             last = last.max(to);
         }
         intervals.insert(first, last);
-        if intervals.len() > MAX_INTERVALS
+        if (full || intervals.len() > MAX_INTERVALS)
+            && intervals.len() > 1
             && let (Some((lowest, _)), Some((_, end))) = (intervals.pop_first(), intervals.pop_first())
         {
             intervals.insert(lowest, end);
         }
+        self.total = self.total + intervals.len() - before;
     }
 
     /// Everything, for another peer: in pieces of at most so many intervals.
@@ -122,6 +129,7 @@ mod tests {
             }
             let gaps = set.iter().filter(|counter| !set.contains(&(*counter + 1))).count();
             prop_assert_eq!(tombstones.creators.get(&CREATOR).map_or(0, BTreeMap::len), gaps);
+            prop_assert_eq!(tombstones.total, gaps);
         }
     }
 

@@ -310,6 +310,10 @@ impl Game {
         for peer in self.net.peers() {
             let founder = self.net.session(peer).founder();
             for fact in self.net.facts(peer) {
+                if matches!(fact, Fact::Closed(_)) {
+                    // What was under way in a session that is over for one of both is not promised.
+                    self.expected.retain(|(from, to), _| *from != peer && *to != peer);
+                }
                 let mirror = self.mirrors.get_mut(&peer).unwrap();
                 mirror.note(fact, |entity| self.ended.contains(&(founder, entity)), self.severed);
             }

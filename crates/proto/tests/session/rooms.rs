@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use coplay_proto::{
-    PeerId, Term, Topology,
+    Channel, PeerId, Term, Topology,
     conditioner::Conditions,
     link::LinkEvent,
     session::{DisconnectReason, Fact, Input, SessionConfig},
@@ -275,8 +276,21 @@ fn other_types_are_told_on_both_sides_and_no_other_link_is_hurt() {
         let text = reason.to_string();
         assert!(text.starts_with("N0001") && text.contains("game::Health") && text.contains("u16"), "{text}");
     }
-    assert!(matches!(net.session(stranger).me(), None));
+    assert!(net.session(stranger).me().is_none());
     assert_eq!((count(&net, peers[0]), count(&net, peers[1])), (2, 2));
+    assert_plays(&mut net, &peers);
+}
+
+#[test]
+fn another_version_is_told_whatever_else_it_says() {
+    let (mut net, peers) = room(Topology::Mesh, 2);
+    let stranger = PeerId::from_u128(u128::MAX);
+    net.tell(peers[0], Input::Link(stranger, LinkEvent::Opened));
+    let greeting = Bytes::from_static(&[0, 0x02, 0x01, 77, 78, 79]);
+    net.tell(peers[0], Input::Link(stranger, LinkEvent::Message(Channel::Control, greeting)));
+    let reason = DisconnectReason::Version { ours: 1, theirs: 0x102 };
+    assert!(reason.to_string().starts_with("N0002"));
+    assert_eq!(refused(&net.facts(peers[0]), stranger), Some(reason));
     assert_plays(&mut net, &peers);
 }
 

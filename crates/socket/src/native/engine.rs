@@ -41,6 +41,7 @@ pub(super) enum Command {
 pub(super) enum Report {
     Described(Signal),
     Candidate(String),
+    Reached,
     LaneOpen(Lane),
     LaneClosed,
     Failed(String),
@@ -123,6 +124,7 @@ impl Engine {
         Some(match report {
             Report::Described(description) => Input::LocalDescription(attempt, description),
             Report::Candidate(candidate) => Input::LocalCandidate(attempt, candidate),
+            Report::Reached => Input::Reached(attempt),
             Report::LaneOpen(lane) => {
                 let seat = self.peers.get_mut(&attempt.peer).filter(|seat| seat.attempt == attempt)?;
                 let [unreliable, reliable] = &mut seat.open;

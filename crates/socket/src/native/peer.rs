@@ -19,8 +19,8 @@ use webrtc::{
     error::Result,
     peer_connection::{
         PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfigurationBuilder,
-        RTCIceCandidateInit, RTCIceServer, RTCIceTransportPolicy, RTCPeerConnectionIceEvent, RTCPeerConnectionState,
-        RTCSessionDescription, SettingEngineBuilder,
+        RTCIceCandidateInit, RTCIceConnectionState, RTCIceServer, RTCIceTransportPolicy, RTCPeerConnectionIceEvent,
+        RTCPeerConnectionState, RTCSessionDescription, SettingEngineBuilder,
     },
 };
 
@@ -155,14 +155,7 @@ async fn try_build(
     mdns: MulticastDnsMode,
 ) -> Result<Arc<dyn PeerConnection>> {
     let config = &shared.config;
-    let servers = servers
-        .iter()
-        .map(|server| RTCIceServer {
-            urls: server.urls.clone(),
-            username: server.username.clone().unwrap_or_default(),
-            credential: server.credential.clone().unwrap_or_default(),
-        })
-        .collect();
+    let servers = servers.iter().flat_map(usable).collect();
     let policy = match config.ice_transport_policy {
         IceTransportPolicy::All => RTCIceTransportPolicy::All,
         IceTransportPolicy::Relay => RTCIceTransportPolicy::Relay,
@@ -190,6 +183,20 @@ async fn try_build(
         .build()
         .await?;
     Ok(Arc::new(connection))
+}
+
+/// The URLs of a server that webrtc takes, each as a server: one that it does not take would fail the connection.
+fn usable(server: &IceServer) -> Vec<RTCIceServer> {
+    let alone = |url: &String| RTCIceServer {
+        urls: vec![url.clone()],
+        username: server.username.clone().unwrap_or_default(),
+        credential: server.credential.clone().unwrap_or_default(),
+    };
+    let (usable, others): (Vec<_>, Vec<_>) = server.urls.iter().map(alone).partition(|alone| alone.urls().is_ok());
+    for other in others {
+        tracing::warn!(url = ?other.urls, "left out an ICE server: its URL is wrong, or it lacks username and credential");
+    }
+    usable
 }
 
 /// Where to listen: on every interface (webrtc takes a wildcard to mean that, without loopback), and on loopback, so that
@@ -226,13 +233,7 @@ async fn make_offer(shared: &Shared, attempt: Attempt, connection: &dyn PeerConn
     Ok(())
 }
 
-async fn obey(
-    shared: &Shared,
-    attempt: Attempt,
-    connection: &dyn PeerConnection,
-    signalled: &Signalled,
-    order: Order,
-) {
+async fn obey(shared: &Shared, attempt: Attempt, connection: &dyn PeerConnection, signalled: &Signalled, order: Order) {
     match order {
         Order::Describe(description) => {
             if let Err(error) = describe(shared, attempt, connection, description).await {
@@ -290,6 +291,12 @@ impl PeerConnectionEventHandler for Callbacks {
         let json = event.candidate.to_json().ok().and_then(|init| serde_json::to_string(&init).ok());
         if let Some(json) = json {
             let _ = self.reports.send((self.attempt, Report::Candidate(json))).await;
+        }
+    }
+
+    async fn on_ice_connection_state_change(&self, state: RTCIceConnectionState) {
+        if state == RTCIceConnectionState::Connected {
+            let _ = self.reports.send((self.attempt, Report::Reached)).await;
         }
     }
 

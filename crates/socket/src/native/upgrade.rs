@@ -114,10 +114,14 @@ async fn refusal(stream: &mut Box<dyn Stream>, response: &Response, mut body: Ve
 /// Whether this is the answer to our request to upgrade.
 fn check(headers: &HeaderMap, key: &str, dialect: Dialect) -> Result<(), Down> {
     let is = |name, value: &str| {
-        headers.get(name).and_then(|header| header.to_str().ok()).is_some_and(|header| header.eq_ignore_ascii_case(value))
+        headers
+            .get(name)
+            .and_then(|header| header.to_str().ok())
+            .is_some_and(|header| header.eq_ignore_ascii_case(value))
     };
     let upgraded = is(header::UPGRADE, "websocket") && is(header::CONNECTION, "upgrade");
-    let accepted = headers.get(header::SEC_WEBSOCKET_ACCEPT).is_some_and(|accept| *accept == derive_accept_key(key.as_bytes()));
+    let accepted =
+        headers.get(header::SEC_WEBSOCKET_ACCEPT).is_some_and(|accept| *accept == derive_accept_key(key.as_bytes()));
     if !upgraded || !accepted {
         return Err(Down::Lost("the server does not speak WebSocket".into()));
     }

@@ -52,6 +52,10 @@ pub(super) struct Handshake {
     here: Candidates,
     there: Candidates,
     ever_described: bool,
+    /// ICE found a path once.
+    pub(super) reached: bool,
+    /// What WebRTC said of the attempt that failed last.
+    pub(super) failure: Option<String>,
 }
 
 impl Handshake {
@@ -71,6 +75,8 @@ impl Handshake {
             here: Candidates::default(),
             there: Candidates::default(),
             ever_described: false,
+            reached: false,
+            failure: None,
         }
     }
 
@@ -98,6 +104,9 @@ impl Handshake {
         match self.stage {
             Stage::Open => None,
             Stage::Idle => Some(self.give_up_at),
+            // The connection may be open on the side of who offered; who answers must not close that. If it is not, the
+            // next offer comes.
+            Stage::Started | Stage::Described if self.role == Role::Answers => Some(self.give_up_at),
             Stage::Started | Stage::Described => Some(self.attempt_ends_at),
         }
     }
@@ -152,6 +161,9 @@ impl Handshake {
     pub(super) fn explain(&self, policy: IceTransportPolicy) -> String {
         let hint = if !self.ever_described {
             "the peer never answered: it may have left, or its signals do not arrive"
+        } else if self.reached {
+            "a path was found, and the connection did not open over it: too much is lost on the way, or the peer left; try \
+             again"
         } else if policy == IceTransportPolicy::Relay && self.here.relay == 0 {
             "no TURN server gave an address, and only relayed paths are allowed: check its URL and credentials"
         } else if self.there.total() == 0 {
@@ -171,7 +183,9 @@ impl Handshake {
         };
         let attempts = self.tried;
         let times = if attempts == 1 { "attempt" } else { "attempts" };
-        format!("no connection after {attempts} {times} (addresses here: {}; there: {}): {hint}", self.here, self.there)
+        let failure = self.failure.as_ref().map_or_else(String::new, |failure| format!("; WebRTC says: {failure}"));
+        let (here, there) = (&self.here, &self.there);
+        format!("no connection after {attempts} {times} (addresses here: {here}; there: {there}{failure}): {hint}")
     }
 }
 

@@ -183,12 +183,25 @@ fn an_attempt_that_does_not_open_is_made_again_and_then_given_up() {
         assert_eq!(desk.tell(late), []);
     }
     desk.tell(Input::LocalCandidate(second, "1 typ host".into()));
-    let end = desk.wait(ms(4_000));
+    desk.now += ms(100);
+    let end = desk.tell(Input::Failed(second, "no sockets".into()));
     assert_eq!(end[0], Output::Stop(second));
     let Some((of, CloseReason::Failed(why))) = closed(&end) else { panic!("{end:?}") };
     assert_eq!(of, peer(2));
     assert!(why.contains("2 attempts") && why.contains("1 host") && why.contains("never answered"), "{why}");
+    assert!(why.contains("WebRTC says: no sockets"), "{why}");
     assert!(desk.board.peers.is_empty());
+}
+
+#[test]
+fn a_path_that_was_found_is_worth_more_attempts() {
+    let mut desk = Desk::new();
+    let (first, _) = Desk::started(&desk.say(ServerMessage::NewPeer(peer(2)))).expect("started");
+    desk.tell(Input::Reached(first));
+    let outputs = desk.wait(ms(16_000));
+    let attempts = outputs.iter().filter(|output| matches!(output, Output::Start { .. })).count();
+    assert_eq!(attempts, 3, "besides the first");
+    assert!(closed(&outputs).is_some());
 }
 
 #[test]
@@ -205,6 +218,17 @@ fn who_answers_takes_the_next_offer_and_gives_up_after_the_last() {
     assert!(why.contains("3 attempts"), "{why}");
     assert!(desk.board.peers.is_empty());
     assert!(Desk::started(&desk.signal(2, offer())).is_some(), "it may try again later");
+}
+
+#[test]
+fn who_answers_does_not_close_what_may_be_open_on_the_other_side() {
+    let mut desk = Desk::new();
+    let (attempt, _) = Desk::started(&desk.signal(2, offer())).expect("started");
+    desk.tell(Input::Reached(attempt));
+    assert_eq!(desk.wait(ms(8_000)), []);
+    let end = desk.wait(ms(2_000));
+    let Some((_, CloseReason::Failed(why))) = closed(&end) else { panic!("{end:?}") };
+    assert!(why.contains("too much is lost"), "{why}");
 }
 
 #[test]
@@ -357,7 +381,10 @@ fn the_reason_names_what_would_help() {
     let all = IceTransportPolicy::All;
     assert!(explain(&["host"], &["host"], all).contains("STUN server"));
     let why = explain(&["host", "host", "srflx"], &["host"], all);
-    assert!(why.contains("here: 2 host, 1 reflexive; there: 1 host") && why.contains("a TURN server is needed"), "{why}");
+    assert!(
+        why.contains("here: 2 host, 1 reflexive; there: 1 host") && why.contains("a TURN server is needed"),
+        "{why}"
+    );
     assert!(explain(&["host", "relay"], &["host"], all).contains("UDP gets through"));
     assert!(explain(&["host"], &["host"], IceTransportPolicy::Relay).contains("credentials"));
     assert!(explain(&["host"], &[], all).contains("the peer has no addresses"));

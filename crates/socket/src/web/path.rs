@@ -24,10 +24,11 @@ impl Pair {
         let pair = selected(report)?;
         let local = report.get(&field(&pair, "localCandidateId"));
         let remote = report.get(&field(&pair, "remoteCandidateId"));
+        let (local_kind, remote_kind) = (kind(&local)?, kind(&remote)?);
         Some(Self {
-            kind: kind(&local)?.max(kind(&remote)?),
-            local: describe(&local),
-            remote: describe(&remote),
+            kind: local_kind.max(remote_kind),
+            local: describe(&local, local_kind),
+            remote: describe(&remote, remote_kind),
             rtt: number(&pair, "currentRoundTripTime").and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
         })
     }
@@ -63,13 +64,12 @@ fn kind(candidate: &JsValue) -> Option<PathKind> {
 }
 
 /// As in `udp 192.0.2.7:5000 host`.
-fn describe(candidate: &JsValue) -> String {
+fn describe(candidate: &JsValue, kind: PathKind) -> String {
     let protocol = text(candidate, "protocol").unwrap_or_else(|| "udp".into());
     // Browsers do not tell what they hide behind mDNS names.
     let address = text(candidate, "address").filter(|address| !address.is_empty()).unwrap_or_else(|| "hidden".into());
     let address = if address.contains(':') { format!("[{address}]") } else { address };
     let port = number(candidate, "port").unwrap_or(0.0);
-    let kind = text(candidate, "candidateType").unwrap_or_default();
     format!("{protocol} {address}:{port} {kind}")
 }
 

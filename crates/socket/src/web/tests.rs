@@ -152,7 +152,7 @@ fn the_pair_in_use_is_found_as_browsers_report_it() {
     // What is hidden, and what is not there.
     let hidden = ("L", &[("candidateType", "prflx".into()), ("address", "".into()), ("port", 1.into())][..]);
     let found = Pair::of(&report(&[("P", &marked), hidden, hidden, ("R", hidden.1)])).expect("a pair");
-    assert_eq!((found.kind, found.local.as_str()), (PathKind::PeerReflexive, "udp hidden:1 prflx"));
+    assert_eq!((found.kind, found.local.as_str()), (PathKind::PeerReflexive, "udp hidden:1 peer-reflexive"));
     let pair = [a, b, ("type", "candidate-pair".into()), ("currentRoundTripTime", f64::NAN.into())];
     for broken in [
         report(&[]),

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the cases need of the place they run in.
 #[allow(async_fn_in_trait, reason = "the cases run on one thread")]
-pub trait Platform {
+pub(crate) trait Platform {
     /// A socket that enters the room that all of this platform's sockets enter.
     fn enter(&self) -> Box<dyn Socket>;
     /// The time, which may be virtual.
@@ -32,24 +32,24 @@ pub trait Platform {
 }
 
 /// A socket and what came out of it.
-pub struct Peer {
-    pub socket: Box<dyn Socket>,
-    pub me: Option<PeerId>,
-    pub open: BTreeSet<PeerId>,
-    pub closed: BTreeMap<PeerId, CloseReason>,
-    pub received: Vec<(PeerId, Lane, Bytes)>,
+pub(crate) struct Peer {
+    pub(crate) socket: Box<dyn Socket>,
+    pub(crate) me: Option<PeerId>,
+    pub(crate) open: BTreeSet<PeerId>,
+    pub(crate) closed: BTreeMap<PeerId, CloseReason>,
+    pub(crate) received: Vec<(PeerId, Lane, Bytes)>,
 }
 
 impl Peer {
-    fn new(socket: Box<dyn Socket>) -> Self {
+    pub(crate) fn new(socket: Box<dyn Socket>) -> Self {
         Self { socket, me: None, open: BTreeSet::new(), closed: BTreeMap::new(), received: Vec::new() }
     }
 
-    pub fn id(&self) -> PeerId {
+    pub(crate) fn id(&self) -> PeerId {
         self.me.expect("entered")
     }
 
-    pub fn pump(&mut self, now: Duration) {
+    pub(crate) fn pump(&mut self, now: Duration) {
         while let Some(event) = self.socket.poll(now) {
             match event {
                 SocketEvent::Entered(entered) => {
@@ -72,14 +72,14 @@ impl Peer {
     }
 
     /// What came from a peer on a lane.
-    pub fn from(&self, peer: PeerId, lane: Lane) -> Vec<Bytes> {
+    pub(crate) fn from(&self, peer: PeerId, lane: Lane) -> Vec<Bytes> {
         let those = self.received.iter().filter(|(from, on, _)| *from == peer && *on == lane);
         those.map(|(_, _, bytes)| bytes.clone()).collect()
     }
 }
 
 /// Turns all peers until `done`; panics, saying `what` was waited for, if that takes too long.
-pub async fn until<P: Platform>(
+pub(crate) async fn until<P: Platform>(
     platform: &P,
     what: &str,
     peers: &mut [&mut Peer],
@@ -99,7 +99,7 @@ pub async fn until<P: Platform>(
 }
 
 /// Peers that are all connected with each other.
-pub async fn connected<P: Platform, const N: usize>(platform: &P) -> [Peer; N] {
+pub(crate) async fn connected<P: Platform, const N: usize>(platform: &P) -> [Peer; N] {
     let mut peers = std::array::from_fn(|_| Peer::new(platform.enter()));
     let mut all: Vec<&mut Peer> = peers.iter_mut().collect();
     until(platform, "all connected", &mut all, |all| all.iter().all(|peer| peer.open.len() == N - 1)).await;
@@ -112,7 +112,7 @@ pub async fn connected<P: Platform, const N: usize>(platform: &P) -> [Peer; N] {
 }
 
 /// Both lanes between `a` and `b` work in both directions. An unreliable datagram may be lost, so it is said again.
-pub async fn talk<P: Platform>(platform: &P, a: &mut Peer, b: &mut Peer) {
+pub(crate) async fn talk<P: Platform>(platform: &P, a: &mut Peer, b: &mut Peer) {
     let (a_id, b_id) = (a.id(), b.id());
     a.received.clear();
     b.received.clear();
@@ -130,12 +130,12 @@ pub async fn talk<P: Platform>(platform: &P, a: &mut Peer, b: &mut Peer) {
     .await;
 }
 
-pub async fn opens_and_delivers_on_both_lanes(platform: &impl Platform) {
+pub(crate) async fn opens_and_delivers_on_both_lanes(platform: &impl Platform) {
     let [mut a, mut b] = connected(platform).await;
     talk(platform, &mut a, &mut b).await;
 }
 
-pub async fn reliable_datagrams_arrive_once_and_in_order(platform: &impl Platform) {
+pub(crate) async fn reliable_datagrams_arrive_once_and_in_order(platform: &impl Platform) {
     const COUNT: u32 = 900;
     let [mut a, mut b] = connected(platform).await;
     let (a_id, b_id) = (a.id(), b.id());
@@ -167,7 +167,7 @@ pub async fn reliable_datagrams_arrive_once_and_in_order(platform: &impl Platfor
     assert!(b.from(a_id, Lane::Reliable) == expected, "once each and in order");
 }
 
-pub async fn datagrams_up_to_the_lanes_limits_arrive(platform: &impl Platform) {
+pub(crate) async fn datagrams_up_to_the_lanes_limits_arrive(platform: &impl Platform) {
     let [mut a, mut b] = connected(platform).await;
     let (a_id, b_id) = (a.id(), b.id());
     for (lane, most) in [(Lane::Unreliable, MAX_UNRELIABLE), (Lane::Reliable, MAX_RELIABLE)] {
@@ -187,7 +187,7 @@ pub async fn datagrams_up_to_the_lanes_limits_arrive(platform: &impl Platform) {
     }
 }
 
-pub async fn nothing_is_sent_to_unknown_peers(platform: &impl Platform) {
+pub(crate) async fn nothing_is_sent_to_unknown_peers(platform: &impl Platform) {
     let [mut a, b] = connected(platform).await;
     let stranger = PeerId::from_u128(0x5eed);
     for lane in [Lane::Unreliable, Lane::Reliable] {
@@ -199,7 +199,7 @@ pub async fn nothing_is_sent_to_unknown_peers(platform: &impl Platform) {
     drop(b);
 }
 
-pub async fn disconnecting_one_peer_leaves_the_others(platform: &impl Platform) {
+pub(crate) async fn disconnecting_one_peer_leaves_the_others(platform: &impl Platform) {
     let [mut a, mut b, mut c] = connected(platform).await;
     let (a_id, b_id) = (a.id(), b.id());
     a.socket.disconnect(b_id);
@@ -216,7 +216,7 @@ pub async fn disconnecting_one_peer_leaves_the_others(platform: &impl Platform) 
     assert!(c.closed.is_empty());
 }
 
-pub async fn a_dropped_socket_is_closed_on_every_other(platform: &impl Platform) {
+pub(crate) async fn a_dropped_socket_is_closed_on_every_other(platform: &impl Platform) {
     let [a, mut b, mut c] = connected(platform).await;
     let a_id = a.id();
     drop(a);
@@ -228,7 +228,7 @@ pub async fn a_dropped_socket_is_closed_on_every_other(platform: &impl Platform)
     talk(platform, &mut b, &mut c).await;
 }
 
-pub async fn what_was_sent_before_a_disconnect_arrives(platform: &impl Platform) {
+pub(crate) async fn what_was_sent_before_a_disconnect_arrives(platform: &impl Platform) {
     let [mut a, mut b] = connected(platform).await;
     let (a_id, b_id) = (a.id(), b.id());
     a.socket.send(b_id, Lane::Reliable, Bytes::from_static(b"goodbye")).expect("open");
@@ -240,7 +240,7 @@ pub async fn what_was_sent_before_a_disconnect_arrives(platform: &impl Platform)
     assert_eq!(b.from(a_id, Lane::Reliable), [&b"goodbye"[..]]);
 }
 
-pub async fn the_path_is_reported(platform: &impl Platform) {
+pub(crate) async fn the_path_is_reported(platform: &impl Platform) {
     let [mut a, mut b] = connected(platform).await;
     talk(platform, &mut a, &mut b).await;
     let (a_id, b_id) = (a.id(), b.id());
@@ -256,13 +256,13 @@ pub async fn the_path_is_reported(platform: &impl Platform) {
 }
 
 /// Someone in the room who is no socket, and says what it likes.
-pub struct Intruder {
+pub(crate) struct Intruder {
     line: Box<dyn Signaller>,
-    pub me: Option<PeerId>,
+    pub(crate) me: Option<PeerId>,
 }
 
 impl Intruder {
-    pub fn enter(rendezvous: &Rendezvous) -> Self {
+    pub(crate) fn enter(rendezvous: &Rendezvous) -> Self {
         let mut line = rendezvous.signaller();
         line.dial(Dialect::Matchbox);
         let mut intruder = Self { line, me: None };
@@ -273,7 +273,7 @@ impl Intruder {
         intruder
     }
 
-    pub fn hear(&mut self) -> Option<ServerMessage> {
+    pub(crate) fn hear(&mut self) -> Option<ServerMessage> {
         loop {
             if let SignallerEvent::Message(message) = self.line.poll()? {
                 return Some(message);
@@ -281,13 +281,13 @@ impl Intruder {
         }
     }
 
-    pub fn say(&mut self, receiver: PeerId, data: Signal) {
+    pub(crate) fn say(&mut self, receiver: PeerId, data: Signal) {
         self.line.send(ClientMessage::Signal { receiver, data });
     }
 }
 
 /// Descriptions that are none, from not at all to nearly.
-pub fn garbage() -> Vec<String> {
+pub(crate) fn garbage() -> Vec<String> {
     let head = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n";
     vec![
         String::new(),
@@ -306,7 +306,7 @@ pub fn garbage() -> Vec<String> {
 }
 
 /// Candidates that are none.
-pub fn garbage_candidates() -> Vec<String> {
+pub(crate) fn garbage_candidates() -> Vec<String> {
     vec![
         String::new(),
         "null".into(),
@@ -321,7 +321,7 @@ pub fn garbage_candidates() -> Vec<String> {
 }
 
 /// Signals that make no sense, from one who is in the room and from one who is not known: no open link suffers.
-pub async fn garbage_signals_hurt_no_other_link(platform: &impl Platform) {
+pub(crate) async fn garbage_signals_hurt_no_other_link(platform: &impl Platform) {
     let Some(rendezvous) = platform.rendezvous() else { return };
     let [mut a, mut b] = connected(platform).await;
     let (a_id, b_id) = (a.id(), b.id());
@@ -360,7 +360,7 @@ pub async fn garbage_signals_hurt_no_other_link(platform: &impl Platform) {
 }
 
 /// The same to who is to answer: offers that are none, from one that was in the room before.
-pub async fn garbage_offers_hurt_no_other_link(platform: &impl Platform) {
+pub(crate) async fn garbage_offers_hurt_no_other_link(platform: &impl Platform) {
     let Some(rendezvous) = platform.rendezvous() else { return };
     let mut intruder = Intruder::enter(rendezvous);
     let it = intruder.me.expect("entered");
@@ -383,7 +383,7 @@ pub async fn garbage_offers_hurt_no_other_link(platform: &impl Platform) {
 }
 
 /// One that enters and is silent is given up, with a reason that says what to do; the others do not wait for it.
-pub async fn a_silent_peer_is_given_up(platform: &impl Platform) {
+pub(crate) async fn a_silent_peer_is_given_up(platform: &impl Platform) {
     let Some(rendezvous) = platform.rendezvous() else { return };
     let [mut a, mut b] = connected(platform).await;
     let mut intruder = Intruder::enter(rendezvous);
@@ -404,7 +404,7 @@ pub async fn a_silent_peer_is_given_up(platform: &impl Platform) {
 }
 
 /// Who leaves signaling stays connected; who comes afterwards is not met, and nobody is hurt.
-pub async fn links_live_on_without_signaling(platform: &impl Platform) {
+pub(crate) async fn links_live_on_without_signaling(platform: &impl Platform) {
     let Some(rendezvous) = platform.rendezvous() else { return };
     let [mut a, mut b] = connected(platform).await;
     let (a_id, b_id) = (a.id(), b.id());

@@ -188,3 +188,57 @@ impl Report {
         crate::run::table(&rows) + "\n(times: p50/p99)"
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crossplay::wire::{Findings, Received, Sent};
+
+    fn world(value: &str) -> BTreeMap<String, BTreeMap<String, String>> {
+        let entity = |number| (format!("0.0#{number}"), BTreeMap::from([("Pos".to_owned(), value.to_owned())]));
+        (0..2 * ENTITIES).map(entity).collect()
+    }
+
+    /// A peer that sent one event, and has heard that of the other.
+    fn peer(id: &str, other: &str) -> Played {
+        let mut received = Received::default();
+        received.beats.came(0);
+        let received = BTreeMap::from([(other.to_owned(), received)]);
+        Played {
+            name: id.to_owned(),
+            id: id.to_owned(),
+            web: false,
+            sent: Sent { beats: 1, asked: 0 },
+            findings: Findings { received, world: world("00ff"), quiet: true, ..Findings::default() },
+        }
+    }
+
+    fn faults(change: impl FnOnce(&mut [Played; 2])) -> String {
+        let mut played = [peer("a", "b"), peer("b", "a")];
+        change(&mut played);
+        Run::of("mesh", None, 1.0, &played).faults.join("; ")
+    }
+
+    #[test]
+    fn a_match_in_which_all_is_well_has_no_faults() {
+        assert_eq!(faults(|_| {}), "");
+    }
+
+    #[test]
+    fn the_first_bit_in_which_two_worlds_differ_is_named() {
+        let differ = |[_, other]: &mut [Played; 2]| {
+            other.findings.world.entry("0.0#1".to_owned()).or_default().insert("Pos".to_owned(), "00fe".to_owned());
+        };
+        assert_eq!(faults(differ), r#"a and b differ in 0.0#1: Pos is Some("00ff") and Some("00fe")"#);
+        let lacks = |[_, other]: &mut [Played; 2]| drop(other.findings.world.remove("0.0#3"));
+        assert_eq!(faults(lacks), "a and b differ in 0.0#3: only a has it");
+    }
+
+    #[test]
+    fn events_that_are_lost_or_come_twice_are_faults() {
+        let twice = |[one, _]: &mut [Played; 2]| one.findings.received.values_mut().for_each(|from| from.beats.came(0));
+        assert_eq!(faults(twice), "1 events came twice");
+        let lost = |[one, _]: &mut [Played; 2]| one.findings.received.clear();
+        assert_eq!(faults(lost), "1 of 2 events were delivered");
+    }
+}
