@@ -16,7 +16,7 @@ use crate::{
     events,
     net::{Clock, Net},
     offline::LOCAL,
-    peers::{self, Peers, PeerRefused},
+    peers::{self, PeerRefused, Peers},
     refs::Refs,
     registry::{self, Table, Type},
     room::{self, Room, RoomError, RoomState},
@@ -97,7 +97,7 @@ fn one(world: &mut World, table: &Arc<Table>, fact: Fact) {
             }
         }
         Fact::Event { from, event, value } => events::arrived(world, table, from, event, value),
-        Fact::Denied(peer, denied) => tracing::warn!("{peer} {denied}: ignored"),
+        Fact::Denied(peer, denied) => tracing::debug!("{peer} {denied}: ignored"),
     }
 }
 

@@ -38,9 +38,7 @@ static OPTIONS: FieldOptions = FieldOptions::new::<Option<Entity>>("ChildOf.0", 
 
 /// All shared entities that have a parent.
 #[derive(Resource, Default)]
-pub(crate) struct Children(
-    Option<QueryState<(Entity, Ref<'static, NetEntity>, Ref<'static, ChildOf>, Has<Owned>)>>,
-);
+pub(crate) struct Children(Option<QueryState<(Entity, Ref<'static, NetEntity>, Ref<'static, ChildOf>, Has<Owned>)>>);
 
 impl NetType for Parent {
     fn schema() -> TypeSchema {
@@ -72,7 +70,7 @@ impl Child {
         match decode::<Parent>(world, value) {
             Ok((parent, missing)) => (parent.0, missing.first().copied()),
             Err(error) => {
-                tracing::warn!("a parent cannot be read and is ignored: {error}");
+                tracing::debug!("a parent cannot be read and is ignored: {error}");
                 (None, None)
             }
         }

@@ -1,14 +1,8 @@
 //! How does what the game did leave the world? Read once for each tick that is sent, by the world's own change ticks.
 
-#[cfg(debug_assertions)]
 use std::collections::BTreeSet;
 
-use bevy_ecs::{
-    change_detection::Tick as ChangeTick,
-    entity::Entity,
-    resource::Resource,
-    world::World,
-};
+use bevy_ecs::{change_detection::Tick as ChangeTick, entity::Entity, resource::Resource, world::World};
 use coplay_proto::{
     NetId, PeerId, Topology,
     session::{Input, WriteError},
@@ -40,6 +34,7 @@ pub(crate) struct Pace {
     due: bool,
     /// What was said once is not said again.
     complained: bool,
+    too_large: BTreeSet<Type>,
     #[cfg(debug_assertions)]
     reported: BTreeSet<Type>,
 }
@@ -87,7 +82,7 @@ pub(crate) fn collect(world: &mut World) {
     for (id, component, value) in changes.writes {
         let Some(session) = &mut world.resource_mut::<Net>().session else { return };
         let result = session.write(id, component, value);
-        report(&table, component, result);
+        report(world, &table, component, result);
     }
     for (id, entity, component) in changes.foreign {
         restore(world, &table, id, entity, component);
@@ -197,7 +192,8 @@ fn removed(world: &mut World, table: &Table, entity: Entity, component: Type, ch
         return;
     }
     if session.owner(id) == Some(me) {
-        report(table, component, session.remove(id, component));
+        let result = session.remove(id, component);
+        report(world, table, component, result);
     } else {
         changes.foreign.push((id, entity, component));
     }
@@ -225,11 +221,13 @@ fn restore(world: &mut World, table: &Table, id: NetId, entity: Entity, componen
     }
 }
 
-fn report(table: &Table, component: Type, result: Result<(), WriteError>) {
+fn report(world: &mut World, table: &Table, component: Type, result: Result<(), WriteError>) {
     match result {
         Ok(()) => {}
         Err(error @ WriteError::TooLarge { .. }) => {
-            tracing::error!("`{}` is not sent, other peers keep its last value: {error}", table.name(component));
+            if world.resource_mut::<Pace>().too_large.insert(component) {
+                tracing::error!("`{}` is not sent, other peers keep its last value: {error}", table.name(component));
+            }
         }
         Err(error) => tracing::debug!("`{}` is not sent: {error}", table.name(component)),
     }

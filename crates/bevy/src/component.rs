@@ -1,6 +1,9 @@
 //! What is done with a component of a shared type? Between the world and the bytes that the session carries.
 
-use core::marker::PhantomData;
+use core::{
+    marker::PhantomData,
+    sync::atomic::{AtomicBool, Ordering},
+};
 use std::{collections::BTreeMap, sync::Arc};
 
 use bevy_ecs::{
@@ -92,6 +95,7 @@ pub(crate) struct Changes {
 pub(crate) struct State<T> {
     place: Type,
     name: Arc<str>,
+    complained: AtomicBool,
     component: PhantomData<fn() -> T>,
 }
 
@@ -116,13 +120,11 @@ impl<T: Component> Default for Column<T> {
 
 impl<T: Networked> State<T> {
     pub(crate) fn new(place: Type, name: Arc<str>) -> Self {
-        Self { place, name, component: PhantomData }
+        Self { place, name, complained: AtomicBool::new(false), component: PhantomData }
     }
 
     fn decode(&self, world: &World, value: &[u8]) -> Option<(T, Vec<NetId>)> {
-        decode(world, value)
-            .inspect_err(|error| tracing::warn!("a value of `{}` cannot be read and is ignored: {error}", self.name))
-            .ok()
+        decode(world, value).inspect_err(|error| unreadable(&self.name, &self.complained, error)).ok()
     }
 
     fn set(&self, world: &mut World, entity: Entity, value: T) {
@@ -287,6 +289,15 @@ pub(crate) fn set<T: Component<Mutability = Mutable>>(
     }
     world.get_entity_mut(entity).ok()?.insert(value);
     Some(world.get_entity(entity).ok()?.get_ref::<T>()?.last_changed())
+}
+
+/// Says, the first time for a type, that what a peer sent is no value of it.
+pub(crate) fn unreadable(name: &str, complained: &AtomicBool, error: &DecodeError) {
+    if !complained.swap(true, Ordering::Relaxed) {
+        tracing::warn!(
+            "a peer sent what is no value of `{name}`, it is ignored: {error}. Further ones are not reported"
+        );
+    }
 }
 
 /// Says that a value is not sent.

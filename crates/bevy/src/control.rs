@@ -39,6 +39,7 @@ pub struct ControlledBy(pub PeerId);
 
 /// The entity is controlled from here. Kept by the plugin.
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq, Reflect)]
+#[component(clone_behavior = Ignore)]
 #[reflect(Component, Clone, Debug, Default, PartialEq)]
 pub struct Mine;
 
@@ -46,18 +47,20 @@ pub struct Mine;
 ///
 /// What is written to a shared component of an entity without it is undone, with a warning in debug builds.
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq, Reflect)]
+#[component(clone_behavior = Ignore)]
 #[reflect(Component, Clone, Debug, Default, PartialEq)]
 pub struct Owned;
 
 /// The rules of the game are to run on the entity here: what systems in [`Simulate`](crate::Simulate) filter by. Kept
 /// by the plugin.
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq, Reflect)]
+#[component(clone_behavior = Ignore)]
 #[reflect(Component, Clone, Debug, Default, PartialEq)]
 pub struct Simulated;
 
 /// The name by which all peers of the room know the entity. Kept by the plugin, while the entity is known in a room.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq, Reflect)]
-#[component(immutable)]
+#[component(immutable, clone_behavior = Ignore)]
 #[reflect(opaque)]
 #[reflect(Component, Clone, Debug, PartialEq)]
 pub struct NetEntity(pub(crate) NetId);
@@ -71,6 +74,7 @@ impl NetEntity {
 
 /// The entity belongs to another peer.
 #[derive(Component, Clone, Copy, Debug, Default)]
+#[component(clone_behavior = Ignore)]
 pub(crate) struct Remote;
 
 /// What the game did to shared entities since the last [`NetSystems::Collect`](crate::NetSystems::Collect), apart
@@ -101,24 +105,14 @@ pub(crate) fn plugin(app: &mut bevy_app::App) {
         .add_observer(release);
 }
 
-fn share(
-    add: On<Add, Shared>,
-    remote: Query<(), With<Remote>>,
-    mut touched: ResMut<Touched>,
-    mut commands: Commands,
-) {
+fn share(add: On<Add, Shared>, remote: Query<(), With<Remote>>, mut touched: ResMut<Touched>, mut commands: Commands) {
     if !remote.contains(add.entity) {
         touched.shared.push(add.entity);
         commands.entity(add.entity).try_insert((Owned, Simulated));
     }
 }
 
-fn unshare(
-    remove: On<Remove, Shared>,
-    mut refs: ResMut<Refs>,
-    mut touched: ResMut<Touched>,
-    mut commands: Commands,
-) {
+fn unshare(remove: On<Remove, Shared>, mut refs: ResMut<Refs>, mut touched: ResMut<Touched>, mut commands: Commands) {
     if let Some(id) = refs.forget(remove.entity) {
         touched.unshared.push((id, remove.entity));
     }

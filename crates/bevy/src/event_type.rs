@@ -1,12 +1,16 @@
 //! What is done with an event of a shared type? Between the game's observers and the bytes that the session carries.
 
-use core::marker::PhantomData;
+use core::{marker::PhantomData, sync::atomic::AtomicBool};
 use std::sync::Arc;
 
 use bevy_ecs::world::World;
 use coplay_proto::{NetId, PeerId};
 
-use crate::{component::decode, events::Received, net_type::NetEvent};
+use crate::{
+    component::{decode, unreadable},
+    events::Received,
+    net_type::NetEvent,
+};
 
 /// An event that has arrived, whatever its type is.
 pub(crate) trait EventType: Send + Sync {
@@ -20,12 +24,13 @@ pub(crate) trait EventType: Send + Sync {
 /// `derive(NetEvent)`.
 pub(crate) struct Event<T> {
     name: Arc<str>,
+    complained: AtomicBool,
     event: PhantomData<fn() -> T>,
 }
 
 impl<T: NetEvent> Event<T> {
     pub(crate) fn new(name: Arc<str>) -> Self {
-        Self { name, event: PhantomData }
+        Self { name, complained: AtomicBool::new(false), event: PhantomData }
     }
 }
 
@@ -37,7 +42,7 @@ impl<T: NetEvent> EventType for Event<T> {
     fn deliver(&self, world: &mut World, from: PeerId, value: &[u8]) {
         match decode::<T>(world, value) {
             Ok((event, _)) => world.trigger(Received { event, from }),
-            Err(error) => tracing::warn!("an event `{}` of {from} cannot be read and is ignored: {error}", self.name),
+            Err(error) => unreadable(&self.name, &self.complained, &error),
         }
     }
 }

@@ -83,7 +83,7 @@ pub struct EventNotAdded(&'static str);
 fn trigger<E: NetEvent>(world: &mut World, target: Target, event: E) -> Result<(), EventNotAdded> {
     let table = registry::table(world);
     let place = table.place(TypeId::of::<E>());
-    let place = place.ok_or(EventNotAdded(core::any::type_name::<E>()))?;
+    let place = place.ok_or_else(|| EventNotAdded(core::any::type_name::<E>()))?;
     let room = world.resource::<Room>();
     let from = room.me();
     let here = match target {

@@ -1,6 +1,6 @@
 //! What is done with an input? Its presence comes from the owner of the entity, its values from the controller.
 
-use core::marker::PhantomData;
+use core::{marker::PhantomData, sync::atomic::AtomicBool};
 use std::sync::Arc;
 
 use bevy_ecs::{
@@ -18,7 +18,7 @@ use bytes::Bytes;
 use coplay_proto::NetId;
 
 use crate::{
-    component::{Arrival, Changes, ComponentType, decode, set, unsendable},
+    component::{Arrival, Changes, ComponentType, decode, set, unreadable, unsendable},
     control::{Mine, NetEntity, Owned},
     net_type::{NetInput, to_bytes},
     part::Part,
@@ -39,6 +39,7 @@ pub(crate) trait InputType: ComponentType {
 pub(crate) struct Input<T> {
     place: Type,
     name: Arc<str>,
+    complained: AtomicBool,
     component: PhantomData<fn() -> T>,
 }
 
@@ -63,14 +64,12 @@ impl<T: Component> Default for InputColumn<T> {
 
 impl<T: NetInput> Input<T> {
     pub(crate) fn new(place: Type, name: Arc<str>) -> Self {
-        Self { place, name, component: PhantomData }
+        Self { place, name, complained: AtomicBool::new(false), component: PhantomData }
     }
 
     fn decode(&self, world: &World, value: &[u8]) -> Option<T> {
-        decode(world, value)
-            .inspect_err(|error| tracing::warn!("an input `{}` cannot be read and is ignored: {error}", self.name))
-            .ok()
-            .map(|(value, _)| value)
+        let decoded = decode(world, value).inspect_err(|error| unreadable(&self.name, &self.complained, error));
+        decoded.ok().map(|(value, _)| value)
     }
 }
 

@@ -116,6 +116,7 @@ impl JoinRoom {
     }
 
     /// As [`Self::socket`], but driven by the app's own time.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn inline(mut self, connect: impl Fn(&str) -> Box<dyn Socket> + Send + Sync + 'static) -> Self {
         self.connect = Some(Connect { socket: Arc::new(connect), inline: true });
         self

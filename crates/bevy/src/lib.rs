@@ -138,6 +138,8 @@ mod scene;
 mod schedule;
 mod snapshot;
 mod spawn;
+// A game is tested on the machine that it is written on: the sockets in memory do not cross threads on the web.
+#[cfg(not(target_arch = "wasm32"))]
 mod test_net;
 
 // types
@@ -174,14 +176,17 @@ pub use room::{Room, RoomError, RoomFailed, RoomState};
 pub use scene::SceneId;
 pub use schedule::{NetSystems, Simulate};
 pub use snapshot::snapshot;
+#[cfg(not(target_arch = "wasm32"))]
 pub use test_net::TestNet;
 
 /// What a game uses: `use bevy_coplay::prelude::*;`
 pub mod prelude {
+    #[cfg(not(target_arch = "wasm32"))]
+    pub use crate::TestNet;
     pub use crate::{
         AppNetExt, ControlledBy, CoplayPlugins, DisconnectReason, JoinRoom, LeaveRoom, Mine, NetCommandsExt, NetEntity,
         NetEvent, NetField, NetInput, NetSystems, Networked, Owned, PathKind, Peer, PeerId, PeerJoined, PeerLeft,
         PeerPath, PeerRefused, PlayerEntered, Received, Room, RoomFailed, RoomState, SceneId, Shared, Simulate,
-        Simulated, Target, TestNet, Topology, Unresponsive,
+        Simulated, Target, Topology, Unresponsive,
     };
 }

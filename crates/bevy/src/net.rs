@@ -3,7 +3,8 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use bevy_ecs::{resource::Resource, world::World};
+use bevy_app::AppExit;
+use bevy_ecs::{message::MessageReader, resource::Resource, system::Commands, world::World};
 use bevy_time::{Real, Time};
 use bytes::Bytes;
 use coplay_proto::{
@@ -164,4 +165,22 @@ pub(crate) fn drain(world: &mut World) {
     }
     network.turn(now);
     world.non_send_mut::<Links>().0 = Some(network);
+}
+
+/// How long the app waits, when it exits, for its goodbyes to be heard.
+const PARTING: Duration = Duration::from_millis(200);
+
+/// Says goodbye before the process ends.
+pub(crate) fn part(mut exits: MessageReader<AppExit>, mut commands: Commands) {
+    if exits.read().next().is_some() {
+        commands.queue(|world: &mut World| {
+            if let Some(session) = &mut world.resource_mut::<Net>().session {
+                session.leave();
+            }
+            drain(world);
+            if let Some(network) = world.non_send_mut::<Links>().0.take() {
+                network.close(PARTING);
+            }
+        });
+    }
 }

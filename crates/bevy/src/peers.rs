@@ -6,12 +6,7 @@ use std::collections::BTreeMap;
 use bevy_app::App;
 use bevy_color::Color;
 use bevy_ecs::{
-    component::Component,
-    entity::Entity,
-    event::Event,
-    reflect::ReflectComponent,
-    resource::Resource,
-    world::World,
+    component::Component, entity::Entity, event::Event, reflect::ReflectComponent, resource::Resource, world::World,
 };
 use bevy_reflect::{Reflect, std_traits::ReflectDefault};
 use coplay_proto::{MemberId, PeerId, Topology, link::Figures, session::DisconnectReason};

@@ -1,7 +1,7 @@
 //! What does a game add? One group of plugins, told which room to join.
 
 use bevy_app::{
-    App, FixedLast, FixedPreUpdate, Plugin, PluginGroup, PluginGroupBuilder, PostStartup, PostUpdate, PreStartup,
+    App, FixedLast, FixedPreUpdate, Last, Plugin, PluginGroup, PluginGroupBuilder, PostStartup, PostUpdate, PreStartup,
     PreUpdate,
 };
 use bevy_ecs::{schedule::IntoScheduleConfigs, world::World};
@@ -173,6 +173,7 @@ impl Plugin for RoomPlugin {
             .add_systems(FixedPreUpdate, inputs::say.after(NetSystems::Input))
             .add_systems(FixedLast, collect::count)
             .add_systems(PostUpdate, collect::collect.in_set(NetSystems::Collect))
-            .add_systems(PostUpdate, collect::flush.in_set(NetSystems::Flush));
+            .add_systems(PostUpdate, collect::flush.in_set(NetSystems::Flush))
+            .add_systems(Last, net::part);
     }
 }

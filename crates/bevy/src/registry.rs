@@ -161,11 +161,8 @@ impl Adding<'_> {
 
 impl Registrar for Adding<'_> {
     fn component<T: Networked>(&mut self) {
-        let make = |place, name| Shape {
-            component: Some(Arc::new(State::<T>::new(place, name))),
-            input: None,
-            event: None,
-        };
+        let make =
+            |place, name| Shape { component: Some(Arc::new(State::<T>::new(place, name))), input: None, event: None };
         if self.add::<T>(T::schema(), make) {
             self.0.init_resource::<Column<T>>().add_observer(forget::<T>);
             watch_removal::<T>(self.0);

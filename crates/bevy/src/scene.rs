@@ -1,17 +1,9 @@
 //! Which entity that every peer loads by itself is which? Those with the same [`SceneId`] are one and not several.
 
-use bevy_ecs::{
-    component::Component,
-    entity::Entity,
-    query::With,
-    reflect::ReflectComponent,
-    world::World,
-};
+use bevy_ecs::{component::Component, entity::Entity, query::With, reflect::ReflectComponent, world::World};
 use bevy_reflect::{Reflect, std_traits::ReflectDefault};
 
-use crate::{
-    control::{NetEntity, Shared},
-};
+use crate::control::{NetEntity, Shared};
 
 /// Names an entity that every peer makes by itself, from the same level.
 ///

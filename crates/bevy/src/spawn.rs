@@ -181,12 +181,7 @@ fn welcome(world: &mut World, table: &Arc<Table>, id: NetId) {
 }
 
 /// This peer's own entity of the same scene. A new leader also takes over what was a former one's.
-fn same_scene(
-    world: &mut World,
-    table: &Table,
-    owner: PeerId,
-    values: &[(Type, Bytes, Tick)],
-) -> Option<Entity> {
+fn same_scene(world: &mut World, table: &Table, owner: PeerId, values: &[(Type, Bytes, Tick)]) -> Option<Entity> {
     let scene = scene_of(world, table, values)?;
     let former = leads(world, owner);
     let (entity, _) = scene::local(world, scene).into_iter().find(|(_, name)| former || name.is_none())?;

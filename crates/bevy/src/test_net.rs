@@ -215,7 +215,7 @@ impl TestNet {
             }
             self.step(1);
         }
-        for (index, app) in self.apps().filter(|(_, app)| !joined(app)) {
+        if let Some((index, app)) = self.apps().find(|(_, app)| !joined(app)) {
             let problem = app.world().resource::<Problem>().0.as_deref();
             panic!("peer {index} has not joined: {}", problem.unwrap_or("it is still on its way"));
         }

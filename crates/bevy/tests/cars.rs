@@ -76,7 +76,7 @@ fn honk(mut keys: ResMut<Keys>, mine: Query<Entity, With<Mine>>, mut commands: C
 }
 
 fn hear(honk: On<Received<Honk>>, cars: Query<&Pos>, mut heard: ResMut<Heard>) {
-    heard.0.push((honk.from, honk.by.map(|car| cars.get(car).unwrap().xy.y)));
+    heard.0.push((honk.from, honk.by.map(|car| cars.get(car).expect("it is here by now").xy.y)));
 }
 
 /// The cars, from the lowest to the highest slot.
@@ -118,7 +118,7 @@ fn play(net: &mut TestNet) {
         let heard = &net.app(index).world().resource::<Heard>().0;
         assert_eq!(heard.len(), 1);
         assert_eq!(heard[0].0, honker);
-        assert!((heard[0].1.unwrap() - 10.0).abs() < 0.01);
+        assert!((heard[0].1.expect("it named a car") - 10.0).abs() < 0.01);
         let world = net.app(index).world_mut();
         assert_eq!(world.query_filtered::<(), With<Mine>>().iter(world).count(), 1);
     }

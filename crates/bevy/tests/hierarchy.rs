@@ -10,7 +10,8 @@ use world::*;
 /// The health of the parent of each entity that has one, with the entity's own.
 fn families(net: &mut TestNet, peer: usize) -> Vec<(u16, Option<u16>)> {
     let world = net.app(peer).world_mut();
-    let parents: Vec<_> = world.query::<(&Health, Option<&ChildOf>)>().iter(world).map(|(h, p)| (h.0, p.cloned())).collect();
+    let parents: Vec<_> =
+        world.query::<(&Health, Option<&ChildOf>)>().iter(world).map(|(h, p)| (h.0, p.cloned())).collect();
     let health = |parent: ChildOf| world.get::<Health>(parent.parent()).map_or(u16::MAX, |health| health.0);
     let mut families: Vec<_> = parents.into_iter().map(|(own, parent)| (own, parent.map(health))).collect();
     families.sort_unstable();

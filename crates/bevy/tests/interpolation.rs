@@ -29,7 +29,7 @@ fn watch(net: &mut TestNet) -> (Vec<f32>, f32) {
     }
     net.app(0).world_mut().entity_mut(entity).insert(Health(0));
     net.run_secs(2.0);
-    let rest = net.app(0).world().get::<Slide>(entity).unwrap().0;
+    let rest = net.app(0).world().get::<Slide>(entity).expect("it is there").0;
     assert_eq!(all::<Slide>(net.app(1)), [Slide(rest)], "exact at rest");
     assert_eq!(all::<Slide>(net.app(2)), [Slide(rest)], "exact at rest");
     (shown, rest)
@@ -42,8 +42,7 @@ fn steps(shown: &[f32]) -> Vec<f32> {
 #[test]
 fn remote_values_move_evenly_and_rest_exactly() {
     for mut net in [TestNet::mesh(3, sliding), TestNet::host(3, sliding)] {
-        for (conditions, delay) in
-            [(Conditions::PERFECT, 8.0), (Conditions::WIFI, 14.0), (Conditions::CELLULAR, 30.0)]
+        for (conditions, delay) in [(Conditions::PERFECT, 8.0), (Conditions::WIFI, 14.0), (Conditions::CELLULAR, 30.0)]
         {
             net.set_conditions(conditions);
             let (shown, rest) = watch(&mut net);

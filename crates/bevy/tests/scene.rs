@@ -22,7 +22,8 @@ fn level(app: &mut App) {
 }
 
 fn doors(net: &mut TestNet, peer: usize) -> Vec<u16> {
-    let mut doors: Vec<_> = all_with::<Health, (With<Looks>, With<SceneId>)>(net.app(peer)).iter().map(|h| h.0).collect();
+    let mut doors: Vec<_> =
+        all_with::<Health, (With<Looks>, With<SceneId>)>(net.app(peer)).iter().map(|h| h.0).collect();
     doors.sort_unstable();
     doors
 }

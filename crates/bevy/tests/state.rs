@@ -5,6 +5,7 @@ mod world;
 
 use bevy_coplay::{Conditions, prelude::*};
 use bevy_ecs::prelude::*;
+use bevy_time::prelude::*;
 use world::*;
 
 #[test]
@@ -64,15 +65,44 @@ fn what_is_not_shared_stays_at_home() {
 }
 
 #[test]
+fn what_a_paused_game_changes_is_seen_by_the_others() {
+    let mut net = TestNet::mesh(2, types);
+    let entity = net.app(0).world_mut().spawn((Health(1), Shared)).id();
+    net.run_secs(0.3);
+    net.app(0).world_mut().resource_mut::<Time<Virtual>>().pause();
+    net.run_secs(0.3);
+    net.app(0).world_mut().get_mut::<Health>(entity).unwrap().0 = 2;
+    net.run_secs(0.3);
+    assert_eq!(all::<Health>(net.app(1)), [Health(2)]);
+}
+
+#[test]
+fn a_clone_is_another_entity() {
+    let mut net = TestNet::mesh(2, types);
+    let entity = net.app(0).world_mut().spawn((Health(1), Shared)).id();
+    net.run_secs(0.3);
+    // Of one's own, and of another's: either is one's own.
+    net.app(0).world_mut().entity_mut(entity).clone_and_spawn();
+    let world = net.app(1).world_mut();
+    let there = world.query_filtered::<Entity, With<Health>>().single(world).unwrap();
+    world.entity_mut(there).clone_and_spawn();
+    net.run_secs(0.3);
+    assert_eq!(same(&mut net).len(), 3);
+    assert_eq!((count::<With<Owned>>(net.app(0)), count::<With<Owned>>(net.app(1))), (2, 1));
+}
+
+#[test]
 fn components_arrive_together() {
     #[derive(Component)]
     struct Dressed;
     let mut net = TestNet::host(2, |app| {
         types(app);
-        app.add_observer(|add: On<Add, Health>, labels: Query<(&Label, &Shared, Has<Mine>)>, mut commands: Commands| {
-            assert!(labels.contains(add.entity));
-            commands.entity(add.entity).insert(Dressed);
-        });
+        app.add_observer(
+            |add: On<Add, Health>, labels: Query<(&Label, &Shared, Has<Mine>)>, mut commands: Commands| {
+                assert!(labels.contains(add.entity));
+                commands.entity(add.entity).insert(Dressed);
+            },
+        );
     });
     let guest = me(net.app(1));
     net.app(0).world_mut().spawn((Label("a".into()), Health(1), ControlledBy(guest)));

@@ -42,6 +42,7 @@ impl MemoryHub {
     /// A hub with such paths between its sockets. Same seed, same fate.
     ///
     /// The reliable lane takes the latency, the jitter and the bandwidth, and loses nothing.
+    #[allow(clippy::arc_with_non_send_sync, reason = "in the browser wakers stay on their thread")]
     pub fn with(conditions: Conditions, seed: u64) -> Self {
         Self(Arc::new(Mutex::new(Hub { conditions, rng: Rng::new(seed), ..Hub::default() })))
     }

@@ -62,8 +62,11 @@ pub(crate) fn all<T: Component + Clone>(app: &mut App) -> Vec<T> {
 /// As [`all`], of some entities.
 pub(crate) fn all_with<T: Component + Clone, F: QueryFilter>(app: &mut App) -> Vec<T> {
     let world = app.world_mut();
-    let mut found: Vec<(Option<NetId>, T)> =
-        world.query_filtered::<(Option<&NetEntity>, &T), F>().iter(world).map(|(id, t)| (id.map(|id| id.id()), t.clone())).collect();
+    let mut found: Vec<(Option<NetId>, T)> = world
+        .query_filtered::<(Option<&NetEntity>, &T), F>()
+        .iter(world)
+        .map(|(id, t)| (id.map(|id| id.id()), t.clone()))
+        .collect();
     found.sort_by_key(|(id, _)| *id);
     found.into_iter().map(|(_, t)| t).collect()
 }

@@ -8,7 +8,8 @@ use crate::{Channel, MemberId, NetId, PeerId, Tick, link::LinkEvent, signal::Lea
 /// What happens to a session.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// Signaling let us into a room. `leader` is known where the signaling is ours.
+    /// Signaling let us into a room. `leader` is known where the signaling is ours. Again with another id, if
+    /// signaling was lost while we had no links: then we are in no session any more, and seek or found one anew.
     Entered {
         /// Our id.
         me: PeerId,

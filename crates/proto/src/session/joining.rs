@@ -17,11 +17,20 @@ const PATIENCE: u32 = 3;
 
 impl Session {
     pub(super) fn entered(&mut self, me: PeerId, leader: Option<Leader>) {
-        if self.me.is_none() {
-            self.me = Some(me);
+        if self.me == Some(me) {
             self.named = leader.or(self.named);
-            self.standing = Standing::Seeking { since: self.now, asked: None };
+            return;
         }
+        if self.member().is_some() {
+            // Whoever comes next knows us by another id, and our session by that of nobody.
+            self.fact(Fact::Closed(DisconnectReason::Absorbed));
+            self.reset();
+        }
+        self.me = Some(me);
+        self.named = leader;
+        self.into = None;
+        self.standing = Standing::Seeking { since: self.now, asked: None };
+        self.tell_session();
     }
 
     /// While we are in no session: asks whoever leads one, or founds one.
@@ -63,10 +72,16 @@ impl Session {
             return;
         }
         let gives_way = if self.is_leader() {
-            // By what each has told the other, so that both come to the same end. Where signaling says who leads, we
-            // give way to nobody else; and no member of ours leads another session.
-            let lawful = self.named.is_none_or(|named| named.peer == peer) && !self.has_met(peer);
-            lawful && told.is_some_and(|told| theirs.rank() > told.rank())
+            let higher = told.is_some_and(|told| theirs.rank() > told.rank());
+            match self.named.map(|named| named.peer) {
+                // No member of ours leads another session.
+                _ if self.has_met(peer) => false,
+                // Where signaling says who leads, that one does.
+                Some(named) if named == peer => true,
+                Some(named) if Some(named) == self.me => false,
+                // By what each has told the other, so that both come to the same end.
+                _ => higher,
+            }
         } else {
             // Whoever took over from the leader that we have lost does not know of us.
             theirs.id == ours.id && theirs.term > ours.term && self.leader_is_lost()

@@ -69,7 +69,11 @@ impl Session {
         if matches!(event, LinkEvent::Opened) {
             return self.opened(peer);
         }
-        let Some(link) = self.peers.get_mut(&peer) else { return };
+        let Some(link) = self.peers.get_mut(&peer) else {
+            return if let LinkEvent::Closed(reason) = event {
+                self.unreachable(peer, reason)
+            };
+        };
         let paired = link.pair.is_some();
         match event {
             LinkEvent::Opened => {}
@@ -309,6 +313,13 @@ impl Session {
         }
         self.out.push_back(Output::Disconnect(peer, reason.clone()));
         self.lost(peer, false, reason);
+    }
+
+    /// A link could not be opened at all.
+    fn unreachable(&mut self, peer: PeerId, reason: CloseReason) {
+        if matches!(self.standing, Standing::Seeking { .. }) && self.depends_on(peer) {
+            self.close(DisconnectReason::Link(reason));
+        }
     }
 
     fn link_closed(&mut self, peer: PeerId, reason: CloseReason) {

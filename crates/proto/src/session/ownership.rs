@@ -2,7 +2,8 @@
 //!
 //! In a mesh, the one who gives an entity away tells all others by a `Grant`, its word on who may announce the next
 //! epoch; the ownership itself changes when the new owner announces it. An announcement that comes before the grant
-//! is turned down and noted as a claim, and asked for again (`Want`) when the grant comes. Under a host, the host
+//! is turned down and noted as a claim, its last known owner is asked what it says to that, and the claimer to say it
+//! again (both by `Want`) when the grant comes. Under a host, the host
 //! decides and all others believe it.
 
 use core::time::Duration;
@@ -121,11 +122,16 @@ impl Session {
         }
     }
 
-    /// Notes that a member claims an entity.
+    /// Notes that a member claims an entity, and asks whoever can confirm it.
     pub(super) fn claim(&mut self, member: MemberId, entity: NetId) {
+        let confirmer = self.confirmer(entity).filter(|confirmer| *confirmer != member && self.hears(*confirmer));
         let claims = self.claims.claims.entry(member).or_default();
-        if claims.len() < MAX_CLAIMS {
-            claims.entry(entity).or_insert(Claim { since: self.now, reported: false });
+        if claims.len() >= MAX_CLAIMS || claims.contains_key(&entity) {
+            return;
+        }
+        claims.insert(entity, Claim { since: self.now, reported: false });
+        if let Some(peer) = confirmer.and_then(|confirmer| self.roster.peer(confirmer)) {
+            self.say(peer, &Control::Want(entity));
         }
     }
 

@@ -133,11 +133,10 @@ impl Game {
         self.net.set_conditions(good);
         self.run(Duration::from_secs(11));
         if self.severed {
-            for (index, one) in self.peers.clone().iter().enumerate() {
-                for other in self.peers.clone().iter().skip(index + 1) {
-                    self.net.heal(*one, *other);
-                }
-            }
+            // Twice, as sessions that part and meet again close links as well.
+            self.heal();
+            self.run(Duration::from_secs(14));
+            self.heal();
         }
         self.run(Duration::from_secs(14));
         let inside: Vec<PeerId> =
@@ -163,6 +162,15 @@ impl Game {
         let founder = self.net.session(*first).founder();
         assert!(world.keys().all(|entity| !self.ended.contains(&(founder, *entity))), "the dead stay dead");
         self.check_events(&inside);
+    }
+
+    /// Links all that are there and have no link.
+    fn heal(&mut self) {
+        for (index, one) in self.peers.iter().enumerate() {
+            for other in self.peers.iter().skip(index + 1) {
+                self.net.heal(*one, *other);
+            }
+        }
     }
 
     fn check_events(&self, inside: &[PeerId]) {

@@ -2,14 +2,18 @@
 
 use crate::game::{Game, Op, conditions, ops};
 use coplay_proto::Topology;
-use proptest::{prelude::*, test_runner::Config};
+use proptest::{
+    prelude::*,
+    test_runner::{Config, RngSeed},
+};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-/// So many cases, or as many as `PROPTEST_CASES` says.
+/// So many cases, the same each time; or as many new ones as `PROPTEST_CASES` says.
 fn cases(cases: u32) -> Config {
     let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
-    Config { failure_persistence: None, max_shrink_iters: 2000, ..Config::with_cases(asked.unwrap_or(cases)) }
+    let rng_seed = if asked.is_some() { RngSeed::Random } else { RngSeed::Fixed(7) };
+    Config { failure_persistence: None, max_shrink_iters: 2000, rng_seed, ..Config::with_cases(asked.unwrap_or(cases)) }
 }
 
 fn play(

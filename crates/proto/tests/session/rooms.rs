@@ -6,7 +6,7 @@ use bytes::Bytes;
 use coplay_proto::{
     Channel, PeerId, Term, Topology,
     conditioner::Conditions,
-    link::LinkEvent,
+    link::{CloseReason, LinkEvent},
     session::{DisconnectReason, Fact, Input, SessionConfig},
     signal::Leader,
     sim_net::SimNet,
@@ -328,20 +328,35 @@ fn whoever_cannot_reach_the_leader_gives_up() {
 #[test]
 fn a_host_that_cannot_be_reached_is_named_at_once() {
     let mut net = SimNet::new(2, Conditions::WIFI);
-    let host = net.enter_led(config(Topology::Host));
-    let guest = net.enter_led(config(Topology::Host));
-    net.run_for(Duration::from_millis(55));
-    net.sever(host, guest);
-    net.run_for(SECOND);
-    assert!(matches!(closed(&net.facts(guest)), Some(DisconnectReason::Link(_) | DisconnectReason::HostLeft)));
+    let host = PeerId::from_u128(77);
+    let guest = net.enter_alone(config(Topology::Host), Some(Leader { peer: host, term: Term(1) }));
+    let reason = CloseReason::Failed("no path was found".into());
+    net.tell(guest, Input::Link(host, LinkEvent::Closed(reason.clone())));
+    assert_eq!(closed(&net.facts(guest)), Some(DisconnectReason::Link(reason)));
 }
 
-/// The others of a room do not notice that one was turned away.
-fn assert_plays(net: &mut SimNet, peers: &[PeerId]) {
-    let car = net.act(peers[0], |session| session.spawn(None)).unwrap();
-    net.act(peers[0], |session| session.write(car, POS, value(42)).unwrap());
+#[test]
+fn a_host_whose_link_fails_before_it_answers_is_named_at_once() {
+    let mut net = SimNet::new(2, Conditions { latency: SECOND, ..Conditions::PERFECT });
+    let host = net.enter_led(config(Topology::Host));
+    let guest = net.enter_led(config(Topology::Host));
     net.run_for(SECOND);
-    for peer in peers {
-        assert_eq!(net.session(*peer).value(car, POS), Some(&value(42)));
-    }
+    net.sever(host, guest);
+    assert!(matches!(closed(&net.facts(guest)), Some(DisconnectReason::Link(CloseReason::Failed(_)))));
+}
+
+#[test]
+fn whoever_gets_another_id_of_signaling_begins_anew() {
+    let mut net = SimNet::new(2, Conditions::WIFI);
+    let alone = net.enter_led(config(Topology::Host));
+    let car = net.act(alone, |session| session.spawn(None)).unwrap();
+    net.facts(alone);
+    let me = PeerId::from_u128(99);
+    net.tell(alone, Input::Entered { me, leader: Some(Leader { peer: me, term: Term(3) }) });
+    assert!(matches!(
+        net.facts(alone)[..],
+        [Fact::Closed(DisconnectReason::Absorbed), Fact::Admitted(_), Fact::Leader(leader)] if leader == me
+    ));
+    assert!(!net.session(alone).contains(car));
+    assert_eq!(net.session(alone).founder().map(|(founder, _)| founder), Some(me));
 }

@@ -152,6 +152,7 @@ impl Links {
     }
 
     /// Gives back what was polled and could not be passed on.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn put_back(&mut self, event: Outward) {
         self.out.push_front(event);
     }
@@ -172,6 +173,7 @@ impl Links {
     }
 
     /// Whether there is nobody left.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn is_empty(&self) -> bool {
         self.links.is_empty()
     }

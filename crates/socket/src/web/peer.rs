@@ -43,6 +43,7 @@ pub(super) struct Peer {
     lanes: Lanes,
     _on_candidate: Closure<dyn Fn(RtcPeerConnectionIceEvent)>,
     _on_state: Closure<dyn Fn()>,
+    _on_path: Closure<dyn Fn()>,
 }
 
 impl Peer {
@@ -86,6 +87,16 @@ impl Peer {
         });
         connection.set_onconnectionstatechange(Some(function(&on_state)));
 
+        let on_path = Closure::<dyn Fn()>::new({
+            let (inbox, connection) = (inbox.clone(), connection.clone());
+            move || {
+                if connection.ice_connection_state() == RtcIceConnectionState::Connected {
+                    inbox.push(Happening::Switchboard(Input::Reached(attempt)));
+                }
+            }
+        });
+        connection.set_oniceconnectionstatechange(Some(function(&on_path)));
+
         if offer {
             describe(inbox, attempt, &connection.create_offer());
         }
@@ -99,6 +110,7 @@ impl Peer {
             lanes,
             _on_candidate: on_candidate,
             _on_state: on_state,
+            _on_path: on_path,
         })
     }
 
@@ -236,6 +248,7 @@ impl Peer {
     fn detach(&self) {
         self.connection.set_onicecandidate(None);
         self.connection.set_onconnectionstatechange(None);
+        self.connection.set_oniceconnectionstatechange(None);
         self.lanes.detach();
     }
 }
