@@ -101,8 +101,7 @@ fn changes_are_seen_by_change_detection() {
 }
 
 #[test]
-fn without_the_plugin_values_jump() {
-    // The same, but for a plugin of the group.
+fn the_game_runs_without_the_plugin() {
     let room = CoplayPlugins::offline().build().disable::<NetInterpolationPlugin>();
     let mut app = App::new();
     app.add_plugins((TaskPoolPlugin::default(), room)).add_plugins(types);

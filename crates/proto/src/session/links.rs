@@ -70,9 +70,10 @@ impl Session {
             return self.opened(peer);
         }
         let Some(link) = self.peers.get_mut(&peer) else {
-            return if let LinkEvent::Closed(reason) = event {
-                self.unreachable(peer, reason)
-            };
+            if let LinkEvent::Closed(reason) = event {
+                self.unreachable(peer, reason);
+            }
+            return;
         };
         let paired = link.pair.is_some();
         match event {

@@ -1,7 +1,5 @@
 //! What a room goes through, one scenario at a time: who leads, who is let in, who is turned away, who is gone.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use coplay_proto::{
     Channel, PeerId, Term, Topology,
@@ -359,4 +357,14 @@ fn whoever_gets_another_id_of_signaling_begins_anew() {
     ));
     assert!(!net.session(alone).contains(car));
     assert_eq!(net.session(alone).founder().map(|(founder, _)| founder), Some(me));
+}
+
+/// The others of a room do not notice that one was turned away.
+fn assert_plays(net: &mut SimNet, peers: &[PeerId]) {
+    let car = net.act(peers[0], |session| session.spawn(None)).unwrap();
+    net.act(peers[0], |session| session.write(car, POS, value(42)).unwrap());
+    net.run_for(SECOND);
+    for peer in peers {
+        assert_eq!(net.session(*peer).value(car, POS), Some(&value(42)));
+    }
 }
