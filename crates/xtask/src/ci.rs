@@ -9,8 +9,8 @@ use crate::{
 };
 
 /// The checks in their order: what is quick to fail comes first.
-const CHECKS: [(&str, fn() -> Result); 4] =
-    [("format", format), ("boundaries", boundaries::boundaries), ("build", build), ("tests", test::library)];
+const CHECKS: [(&str, fn() -> Result); 3] =
+    [("format", format), ("boundaries", boundaries::boundaries), ("tests", test::library)];
 
 /// Runs every check, whatever becomes of the ones before it, and ends with a table of them all.
 pub(crate) fn ci() -> Result {
@@ -42,8 +42,4 @@ fn shown(time: Duration) -> String {
 
 fn format() -> Result {
     run(cargo().args(["fmt", "--all", "--check"]))
-}
-
-fn build() -> Result {
-    run(cargo().args(["build", "--workspace", "--bins"]))
 }
