@@ -28,7 +28,7 @@ impl Typing {
 
 /// Something said.
 #[derive(NetEvent, Clone, Debug)]
-struct Say {
+pub struct Say {
     text: String,
 }
 
@@ -52,8 +52,7 @@ struct Lines;
 struct Prompt;
 
 pub fn plugin(app: &mut App) {
-    app.add_net::<(Say,)>()
-        .init_resource::<Typing>()
+    app.init_resource::<Typing>()
         .init_resource::<Log>()
         .add_observer(said)
         .add_observer(joined)

@@ -6,7 +6,7 @@
 use bevy::prelude::*;
 use bevy_coplay::prelude::*;
 
-use crate::options::Options;
+use crate::{chat::Say, options::Options};
 
 /// Half the size of the arena, in world units.
 pub const HALF: Vec2 = Vec2::new(800.0, 450.0);
@@ -123,7 +123,8 @@ impl Dice {
 }
 
 pub fn plugin(app: &mut App) {
-    app.add_net::<(Pilot, Body, Steer, Bolt, Hit, Introduce)>()
+    // What is said, too: all peers of a room have to share the same types, whether or not they have a window to show it.
+    app.add_net::<(Pilot, Body, Steer, Bolt, Hit, Introduce, Say)>()
         .insert_resource(Dice(0x9E37_79B9_7F4A_7C15))
         .add_observer(enter)
         .add_observer(introduce)

@@ -3,6 +3,8 @@
 //! What you should see: ships in the colours of their players, a join code at the top, the score with each player's
 //! ping and path at the right, and a chat line at the bottom.
 
+#![allow(unreachable_pub, reason = "in a game of one program, `pub` is shorter and says the same")]
+
 mod bots;
 mod chat;
 mod controls;
@@ -14,21 +16,18 @@ mod orbs;
 mod sparks;
 
 use bevy::{app::ScheduleRunnerPlugin, log::LogPlugin, prelude::*, state::app::StatesPlugin};
-use bevy_coplay::prelude::*;
 use options::Options;
 
 fn main() -> AppExit {
     let options = Options::from_environment();
     let mut app = App::new();
+    let log = LogPlugin { filter: bevy_coplay::LOG_FILTER.into(), ..default() };
     if options.headless {
         let frame = core::time::Duration::from_secs_f64(1.0 / 60.0);
-        app.add_plugins((
-            MinimalPlugins.set(ScheduleRunnerPlugin::run_loop(frame)),
-            StatesPlugin,
-            LogPlugin::default(),
-        ));
+        app.add_plugins((MinimalPlugins.set(ScheduleRunnerPlugin::run_loop(frame)), StatesPlugin, log));
     } else {
-        app.add_plugins(DefaultPlugins.set(WindowPlugin { primary_window: Some(options.window()), ..default() }));
+        let window = WindowPlugin { primary_window: Some(options.window()), ..default() };
+        app.add_plugins(DefaultPlugins.set(log).set(window));
         app.add_plugins((controls::plugin, look::plugin, sparks::plugin, hud::plugin, chat::plugin));
     }
     app.add_plugins((options.net(), game::plugin, orbs::plugin, bots::plugin)).insert_resource(options);

@@ -13,13 +13,16 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungsten
 
 use self::{
     gullible::{Gullible, name},
-    pair::{Pair, Peer},
+    pair::Pair,
+    peer::Peer,
 };
 
 #[path = "common/gullible.rs"]
 mod gullible;
 #[path = "common/pair.rs"]
 mod pair;
+#[path = "common/peer.rs"]
+mod peer;
 
 /// Words that the healthy pair says after each attack.
 const WORDS: u32 = 20;

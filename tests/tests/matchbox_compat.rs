@@ -9,10 +9,10 @@ use coplay_socket::Dialect;
 use matchbox_socket::{ChannelConfig, Packet, PeerId, PeerState, RtcIceServerConfig, WebRtcSocket};
 use tokio::time::{Instant, interval};
 
-use self::pair::Peer;
+use self::peer::Peer;
 
-#[path = "common/pair.rs"]
-mod pair;
+#[path = "common/peer.rs"]
+mod peer;
 
 /// For anything that is to happen on one machine, a busy one included.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -55,7 +55,7 @@ fn one(world: &mut World, table: &Arc<Table>, fact: Fact) {
         Fact::Joined { peer, member } => peers::joined(world, peer, member),
         Fact::Left { peer, reason, .. } => peers::left(world, peer, &reason),
         Fact::Refused(id, reason) => {
-            tracing::warn!("{id} cannot be played with: it {reason}");
+            tracing::warn!("cannot play with {id}: {reason}");
             world.trigger(PeerRefused { id, reason });
         }
         Fact::Responsive(peer, responsive) => peers::responsive(world, peer, responsive),

@@ -120,8 +120,8 @@ pub enum RoomError {
     /// The signaling server cannot be reached or said no, or there is no WebRTC.
     #[error(transparent)]
     Socket(#[from] SocketError),
-    /// The session ended, or did not take this peer. Reads as what happened to this peer.
-    #[error("this peer is out of the session: {0}")]
+    /// The session ended, or did not take this peer.
+    #[error("out of the session: {0}")]
     Session(#[from] DisconnectReason),
 }
 
@@ -158,7 +158,7 @@ pub(crate) fn close(world: &mut World, error: Option<RoomError>) {
     set_state(world, RoomState::Offline);
     clear(world, &reason);
     if let Some(error) = error {
-        tracing::warn!("out of the room: {error}");
+        tracing::warn!("{error}");
         world.trigger(RoomFailed { error });
     }
 }

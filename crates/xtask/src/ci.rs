@@ -3,14 +3,26 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    boundaries,
+    boundaries, crossplay, play,
     run::{Result, cargo, run, say, table},
-    test,
+    test, wasm, web,
 };
 
 /// The checks in their order: what is quick to fail comes first.
-const CHECKS: [(&str, fn() -> Result); 3] =
-    [("format", format), ("boundaries", boundaries::boundaries), ("tests", test::library)];
+const CHECKS: [(&str, fn() -> Result); 12] = [
+    ("format", format),
+    ("boundaries", boundaries::boundaries),
+    ("clippy", clippy),
+    ("clippy for the browser", clippy_web),
+    ("documentation", docs),
+    ("build", build),
+    ("tests", test::native),
+    ("build for the browser", build_web),
+    ("tests in the browser", test::web),
+    ("crossplay", || crossplay::crossplay(&crossplay::Options::on(crossplay::Server::Coplay))),
+    ("crossplay on matchbox_server", || crossplay::crossplay(&crossplay::Options::on(crossplay::Server::Matchbox))),
+    ("play", || play::play(&play::Options::check())),
+];
 
 /// Runs every check, whatever becomes of the ones before it, and ends with a table of them all.
 pub(crate) fn ci() -> Result {
@@ -42,4 +54,31 @@ fn shown(time: Duration) -> String {
 
 fn format() -> Result {
     run(cargo().args(["fmt", "--all", "--check"]))
+}
+
+fn clippy() -> Result {
+    run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+/// The library for games, and what stands on it.
+fn clippy_web() -> Result {
+    let mut command = wasm::Toolchain::ready()?.cargo("clippy");
+    command.args(web::PACKAGES).args(["-p", "bevy_coplay", "-p", "coplay_socket", "--profile", "web"]);
+    run(command.args(["--lib", "--bins", "--", "-D", "warnings"]))
+}
+
+fn docs() -> Result {
+    let mut command = cargo();
+    command.args(["doc", "--workspace", "--no-deps", "--document-private-items"]);
+    run(command.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// With the tests, so that what they stand on decides the features of all that is built.
+fn build() -> Result {
+    run(cargo().args(["build", "--workspace", "--all-targets"]))
+}
+
+fn build_web() -> Result {
+    let mut command = wasm::Toolchain::ready()?.cargo("build");
+    run(command.args(web::PACKAGES).args(["--bins", "--profile", web::Profile::Web.name()]))
 }

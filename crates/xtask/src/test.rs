@@ -41,23 +41,6 @@ pub(crate) fn test(options: &Options) -> Result {
     crossplay::crossplay(&crossplay::Options::quick())
 }
 
-/// Unit, integration and documentation tests of the crates that are published.
-pub(crate) fn library() -> Result {
-    const PUBLISHED: [&str; 10] = [
-        "-p",
-        "coplay_proto",
-        "-p",
-        "coplay_macros",
-        "-p",
-        "coplay_socket",
-        "-p",
-        "coplay_signaling",
-        "-p",
-        "bevy_coplay",
-    ];
-    run(cargo().arg("test").args(PUBLISHED))
-}
-
 /// Unit, integration and documentation tests of the whole workspace.
 pub(crate) fn native() -> Result {
     run(cargo().args(["test", "--workspace"]))

@@ -19,13 +19,13 @@ const QUEUE: usize = 1024;
 type Members = Arc<Mutex<BTreeMap<String, mpsc::Sender<Value>>>>;
 
 /// Runs until it is dropped.
-pub struct Gullible {
-    pub address: SocketAddr,
+pub(crate) struct Gullible {
+    pub(crate) address: SocketAddr,
     server: JoinHandle<()>,
 }
 
 impl Gullible {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("its address");
         let members = Members::default();
@@ -86,6 +86,6 @@ async fn member(socket: tokio_tungstenite::WebSocketStream<tokio::net::TcpStream
 }
 
 /// The id as JSON has it.
-pub fn name(peer: PeerId) -> Value {
+pub(crate) fn name(peer: PeerId) -> Value {
     serde_json::to_value(peer).expect("an id is a string")
 }

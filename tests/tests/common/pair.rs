@@ -1,91 +1,19 @@
 //! Two healthy peers of ours that talk with each other, and notice whatever is lost.
 
-use std::{sync::Arc, time::Duration};
-
-use bytes::Bytes;
 use coplay_proto::{Lane, PeerId};
-use coplay_socket::{Dialect, Entered, Socket, SocketConfig, SocketEvent};
-use tokio::{sync::Notify, time::timeout};
+use coplay_socket::Dialect;
 
-/// For anything that is to happen on one machine, a busy one included.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// One socket of ours, whose events can be awaited.
-pub struct Peer {
-    socket: Box<dyn Socket>,
-    woken: Arc<Notify>,
-}
-
-impl Peer {
-    /// On its way into the room with this URL.
-    pub fn connect(url: &str, dialect: Dialect) -> Self {
-        let config = SocketConfig { dialect: Some(dialect), ..SocketConfig::new(url) };
-        let mut socket = coplay_socket::connect(config);
-        let woken = Arc::new(Notify::new());
-        let wake = woken.clone();
-        socket.set_waker(Arc::new(move || wake.notify_one()));
-        Self { socket, woken }
-    }
-
-    /// Waits for the first event that `wanted` makes something of.
-    pub async fn until<T>(&mut self, what: &str, mut wanted: impl FnMut(SocketEvent) -> Option<T>) -> T {
-        let events = async {
-            loop {
-                while let Some(event) = self.socket.poll(coplay_socket::now()) {
-                    if let Some(found) = wanted(event) {
-                        return found;
-                    }
-                }
-                self.woken.notified().await;
-            }
-        };
-        timeout(PATIENCE, events).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
-    }
-
-    pub async fn entered(&mut self) -> Entered {
-        self.until("the room", |event| match event {
-            SocketEvent::Entered(entered) => Some(entered),
-            SocketEvent::Failed(error) => panic!("{error}"),
-            _ => None,
-        })
-        .await
-    }
-
-    /// Waits until the lanes to this peer are open, or to anyone.
-    pub async fn opened(&mut self, peer: Option<PeerId>) -> PeerId {
-        self.until("a peer", |event| match event {
-            SocketEvent::Opened(opened) if peer.is_none_or(|peer| peer == opened) => Some(opened),
-            SocketEvent::Failed(error) => panic!("{error}"),
-            _ => None,
-        })
-        .await
-    }
-
-    /// Waits for the next datagram of this peer on this lane.
-    pub async fn received(&mut self, from: PeerId, on: Lane) -> Bytes {
-        self.until("a datagram", |event| match event {
-            SocketEvent::Received(peer, lane, bytes) if (peer, lane) == (from, on) => Some(bytes),
-            SocketEvent::Closed(peer, reason) if peer == from => panic!("the connection is lost: {reason}"),
-            SocketEvent::Failed(error) => panic!("{error}"),
-            _ => None,
-        })
-        .await
-    }
-
-    pub fn send(&mut self, to: PeerId, lane: Lane, bytes: impl Into<Bytes>) {
-        self.socket.send(to, lane, bytes.into()).unwrap_or_else(|error| panic!("{error}"));
-    }
-}
+use crate::peer::Peer;
 
 /// Two peers that are connected.
-pub struct Pair {
+pub(crate) struct Pair {
     peers: [(Peer, PeerId); 2],
     said: u32,
 }
 
 impl Pair {
     /// Two peers that have met in the room with this URL.
-    pub async fn meet(url: &str, dialect: Dialect) -> Self {
+    pub(crate) async fn meet(url: &str, dialect: Dialect) -> Self {
         let mut one = Peer::connect(url, dialect);
         let first = one.entered().await.me;
         let mut other = Peer::connect(url, dialect);
@@ -96,12 +24,12 @@ impl Pair {
     }
 
     /// Their ids.
-    pub fn ids(&self) -> [PeerId; 2] {
+    pub(crate) fn ids(&self) -> [PeerId; 2] {
         self.peers.each_ref().map(|(_, id)| *id)
     }
 
     /// Says numbered words to and fro on the reliable lane; panics if one is lost, late, changed or comes twice.
-    pub async fn talk(&mut self, words: u32) {
+    pub(crate) async fn talk(&mut self, words: u32) {
         let [(one, first), (other, second)] = &mut self.peers;
         for word in self.said..self.said + words {
             one.send(*second, Lane::Reliable, word.to_le_bytes().to_vec());

@@ -3,6 +3,7 @@
 
 mod game;
 mod properties;
+mod regressions;
 mod rooms;
 mod support;
 mod worlds;
