@@ -26,6 +26,11 @@ impl Typing {
     }
 }
 
+/// What a peer is called: as its pilot, or by its seat.
+pub fn peer_name(peer: &Peer, name: Option<&Name>) -> String {
+    name.map_or_else(|| format!("Player {}", peer.slot + 1), |name| name.to_string())
+}
+
 /// Something said.
 #[derive(NetEvent, Clone, Debug)]
 pub struct Say {
@@ -59,7 +64,7 @@ pub fn plugin(app: &mut App) {
         .add_observer(left)
         .add_observer(shot_down)
         .add_systems(Startup, lay_out)
-        .add_systems(Update, (type_line, show).chain());
+        .add_systems(Update, (name_peers, (type_line, show).chain()));
 }
 
 fn lay_out(mut commands: Commands) {
@@ -97,12 +102,29 @@ fn said(say: On<Received<Say>>, pilots: Query<(&Pilot, &ControlledBy)>, time: Re
     log.add(format!("{name}: {text}"), color, time.elapsed_secs());
 }
 
-fn joined(peer: On<PeerJoined>, time: Res<Time>, mut log: ResMut<Log>) {
-    log.add(format!("{} joined", peer.id), Color::WHITE, time.elapsed_secs());
+fn joined(joined: On<PeerJoined>, peers: Query<(&Peer, Option<&Name>)>, time: Res<Time>, mut log: ResMut<Log>) {
+    if let Ok((peer, name)) = peers.get(joined.peer) {
+        log.add(format!("{} joined", peer_name(peer, name)), peer.color(), time.elapsed_secs());
+    }
 }
 
-fn left(peer: On<PeerLeft>, time: Res<Time>, mut log: ResMut<Log>) {
-    log.add(format!("{} left: {}", peer.id, peer.reason), Color::WHITE, time.elapsed_secs());
+fn left(left: On<PeerLeft>, peers: Query<(&Peer, Option<&Name>)>, time: Res<Time>, mut log: ResMut<Log>) {
+    if let Ok((peer, name)) = peers.get(left.peer) {
+        log.add(format!("{} {}", peer_name(peer, name), left.reason), peer.color(), time.elapsed_secs());
+    }
+}
+
+/// A pilot's name stays with its peer, so that it is known when the ship is gone.
+fn name_peers(
+    pilots: Query<(&Pilot, &ControlledBy), Changed<Pilot>>,
+    peers: Query<(Entity, &Peer)>,
+    mut commands: Commands,
+) {
+    for (pilot, by) in &pilots {
+        if let Some((entity, _)) = peers.iter().find(|(_, peer)| peer.id == by.0) {
+            commands.entity(entity).insert(Name::new(pilot.name.clone()));
+        }
+    }
 }
 
 fn shot_down(hit: On<Received<Hit>>, pilots: Query<&Pilot>, time: Res<Time>, mut log: ResMut<Log>) {

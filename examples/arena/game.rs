@@ -131,7 +131,7 @@ pub fn plugin(app: &mut App) {
         .add_observer(name)
         .add_observer(hit)
         .add_observer(|peer: On<PeerJoined>| info!("joined: {}", peer.id))
-        .add_observer(|peer: On<PeerLeft>| info!("left: {}: {}", peer.id, peer.reason))
+        .add_observer(|peer: On<PeerLeft>| info!("{} {}", peer.id, peer.reason))
         .add_systems(OnEnter(RoomState::Joined), shake_dice)
         .add_systems(Simulate, (fly, bump, shoot, fly_bolts, meet_bolts, come_back).chain())
         .add_systems(Update, stop);
@@ -283,7 +283,7 @@ fn hit(
     if hit.down
         && let Some(mut pilot) = hit.by.and_then(|by| pilots.get_mut(by).ok())
     {
-        pilot.score += 3;
+        pilot.score = pilot.score.saturating_add(3);
     }
 }
 

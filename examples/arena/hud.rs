@@ -3,7 +3,7 @@
 use bevy::prelude::*;
 use bevy_coplay::prelude::*;
 
-use crate::game::Pilot;
+use crate::{chat::peer_name, game::Pilot};
 
 const DIM: Color = Color::srgb(0.55, 0.6, 0.8);
 
@@ -75,35 +75,40 @@ fn title(
 
 fn scores(
     pilots: Query<(&Pilot, Option<&ControlledBy>, Has<Mine>)>,
-    peers: Query<(&Peer, &PeerPath, Has<Unresponsive>)>,
+    peers: Query<(&Peer, Option<&Name>, &PeerPath, Has<Unresponsive>)>,
+    room: Res<Room>,
     board: Single<Entity, With<Scores>>,
     mut commands: Commands,
 ) {
-    let mut rows: Vec<_> = pilots.iter().collect();
-    rows.sort_by(|(a, ..), (b, ..)| b.score.cmp(&a.score).then_with(|| a.name.cmp(&b.name)));
+    let mut ships: Vec<_> = pilots.iter().collect();
+    ships.sort_by(|(a, ..), (b, ..)| b.score.cmp(&a.score).then_with(|| a.name.cmp(&b.name)));
+    let mut rows = Vec::new();
+    for (pilot, controller, mine) in ships {
+        let peer = controller.and_then(|by| peers.iter().find(|(peer, ..)| peer.id == by.0));
+        let far =
+            if mine { "you".to_owned() } else { peer.map_or_else(String::new, |(.., path, gone)| far(path, gone)) };
+        rows.push((far, format!("{:>14} {:>4}", pilot.name, pilot.score), pilot.color));
+    }
+    // A host without a window has no ship.
+    let pilotless = |peer: &Peer| !pilots.iter().any(|(_, by, _)| by.is_some_and(|by| by.0 == peer.id));
+    for (peer, name, path, gone) in peers.iter().filter(|(peer, ..)| pilotless(peer)) {
+        let name = if room.leader() == Some(peer.id) { "host".to_owned() } else { peer_name(peer, name) };
+        rows.push((far(path, gone), format!("{name:>14}     "), peer.color()));
+    }
     commands.entity(*board).despawn_related::<Children>().with_children(|board| {
-        for (pilot, controller, mine) in rows {
-            let peer = controller.and_then(|by| peers.iter().find(|(peer, ..)| peer.id == by.0));
-            let far = match peer {
-                _ if mine => "you".to_owned(),
-                Some((_, _, true)) => "silent".to_owned(),
-                Some((_, path, false)) => path_text(path),
-                None => String::new(),
-            };
+        for (far, row, color) in rows {
             board
                 .spawn((Text::new(format!("{far:>18}  ")), TextFont::from_font_size(16.0), TextColor(DIM)))
-                .with_child((
-                    TextSpan::new(format!("{:>14} {:>4}", pilot.name, pilot.score)),
-                    TextFont::from_font_size(18.0),
-                    TextColor(pilot.color),
-                ));
+                .with_child((TextSpan::new(row), TextFont::from_font_size(18.0), TextColor(color)));
         }
     });
 }
 
-fn path_text(path: &PeerPath) -> String {
+/// How far away a peer is, and by which path.
+fn far(path: &PeerPath, unresponsive: bool) -> String {
     let ping = path.rtt.as_secs_f32() * 1000.0;
     match path.kind {
+        _ if unresponsive => "silent".to_owned(),
         Some(PathKind::Relay) => format!("{ping:.0} ms relayed"),
         Some(_) => format!("{ping:.0} ms direct"),
         None => "via host".to_owned(),

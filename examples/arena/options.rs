@@ -5,7 +5,8 @@ use bevy_coplay::prelude::*;
 
 const HELP: &str = "arena: a coplay example game
 
-  --room NAME         meet in this room (default: arena); a join code is a room's name
+  --room NAME         meet in this room, or make it (default: arena)
+  --join CODE         meet in the room with this code, if it is there; small letters will do
   --new               make a new room; its code is shown at the top
   --topology mesh|host  who decides (default: mesh); the same for all players of a room
   --signaling URL     where to meet (default: ws://127.0.0.1:3536, or the page's own server)
@@ -20,6 +21,7 @@ const HELP: &str = "arena: a coplay example game
 #[derive(Resource, Clone, Debug, Default)]
 pub struct Options {
     pub room: Option<String>,
+    pub join: Option<String>,
     pub new: bool,
     pub host: bool,
     pub signaling: Option<String>,
@@ -50,6 +52,7 @@ impl Options {
             let number = || value.parse::<usize>().map_err(|_| format!("--{name} takes a number, not '{value}'"));
             match name.as_str() {
                 "room" => options.room = Some(value),
+                "join" => options.join = Some(value),
                 "new" => options.new = true,
                 "topology" if value == "host" || value == "mesh" => options.host = value == "host",
                 "topology" => return Err(format!("--topology takes host or mesh, not '{value}'")),
@@ -76,10 +79,11 @@ impl Options {
 
     /// How to meet the others.
     pub fn net(&self) -> CoplayPlugins {
-        let net = match (&self.room, self.offline, self.new) {
+        let net = match (&self.join, self.offline, self.new) {
             (_, true, _) => CoplayPlugins::offline(),
+            (Some(code), ..) => CoplayPlugins::room(code).existing(),
             (_, _, true) => CoplayPlugins::new_room(),
-            (room, ..) => CoplayPlugins::room(room.as_deref().unwrap_or("arena")),
+            _ => CoplayPlugins::room(self.room.as_deref().unwrap_or("arena")),
         };
         let net = if self.host { net.host() } else { net.mesh() };
         match &self.signaling {

@@ -95,10 +95,11 @@ fn grant(grab: On<Received<Grab>>, orbs: Query<&Orb, With<Owned>>, mut commands:
     }
 }
 
-fn grabbed(grabbed: On<Received<Grabbed>>, mut ships: Query<(&mut Pilot, &mut Guns), With<Owned>>) {
-    if let Some((mut pilot, mut guns)) = grabbed.by.and_then(|by| ships.get_mut(by).ok()) {
+fn grabbed(grabbed: On<Received<Grabbed>>, room: Res<Room>, mut ships: Query<(&mut Pilot, &mut Guns), With<Owned>>) {
+    let by_leader = room.leader().is_none_or(|leader| grabbed.from == leader);
+    if let Some((mut pilot, mut guns)) = grabbed.by.filter(|_| by_leader).and_then(|by| ships.get_mut(by).ok()) {
         match grabbed.kind {
-            Kind::Star => pilot.score += 1,
+            Kind::Star => pilot.score = pilot.score.saturating_add(1),
             Kind::Shield => pilot.shield = FULL_SHIELD,
             Kind::Rapid => guns.rapid = RAPID_SECONDS,
         }

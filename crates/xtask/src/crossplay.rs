@@ -114,7 +114,7 @@ pub(crate) fn crossplay(options: &Options) -> Result {
     let (port, _signaling) = signaling(options.server, &programs, &place)?;
 
     let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("cannot start tokio: {error}"))?;
-    let mut runs = Vec::new();
+    let (mut runs, mut failed) = (Vec::new(), Vec::new());
     for &kind in matches {
         let native = options.native.unwrap_or(if options.server == Server::Coplay { 2 } else { 1 });
         let web = options.web;
@@ -129,7 +129,10 @@ pub(crate) fn crossplay(options: &Options) -> Result {
             place: place.join(title(kind).replace(' ', "-")),
         };
         let run = runtime.block_on(async { matches::play(&players, Desk::open(page.clone()).await?).await });
-        runs.push(run.map_err(|error| format!("{}: {error}", title(kind)))?);
+        match run {
+            Ok(run) => runs.push(run),
+            Err(error) => failed.push(format!("{}: {error}", title(kind))),
+        }
     }
     runtime.shutdown_background();
     let report = Report { runs };
@@ -139,7 +142,10 @@ pub(crate) fn crossplay(options: &Options) -> Result {
         fs::write(path, text + "\n").map_err(|error| format!("cannot write {}: {error}", path.display()))?;
         say(&format!("wrote {}", path.display()));
     }
-    report.verdict()
+    if let Err(verdict) = report.verdict() {
+        failed.push(verdict);
+    }
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("\n")) }
 }
 
 fn title(kind: Match) -> String {

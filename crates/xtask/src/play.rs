@@ -33,13 +33,13 @@ pub(crate) struct Options {
     /// Ships that play by themselves.
     #[arg(long, default_value_t = 0)]
     bots: usize,
-    /// Windows to open on this machine.
+    /// Windows to open on this machine, or games without a window where there is no display.
     #[arg(long, default_value_t = 1)]
     peers: usize,
     /// Build as for publishing: slower to build, smaller and faster to play.
     #[arg(long)]
     release: bool,
-    /// Where to serve the page and signaling; `0.0.0.0:3536` lets others on your network in.
+    /// Where to serve the page and signaling; `0.0.0.0:3536` lets others on your network in, and prints their URL.
     #[arg(long, default_value = "127.0.0.1:3536")]
     listen: SocketAddr,
     /// Stop after so many seconds.
@@ -110,9 +110,19 @@ pub(crate) fn play(options: &Options) -> Result {
         }
     } else {
         let bots = options.bots.max(if options.check { 1 } else { BOTS });
-        steps.next(&format!("there is no display for a window: {bots} bots play without one"));
-        let log = place.join("native.log");
-        games.push(native(&arena, options, &site, "native", &["--headless", "--bots", &bots.to_string()], Some(&log))?);
+        steps.next(&format!("there is no display for a window: {} x {bots} bots play without one", options.peers));
+        for number in 1..=options.peers {
+            let name = format!("native {number}");
+            let log = place.join(format!("native-{number}.log"));
+            games.push(native(
+                &arena,
+                options,
+                &site,
+                &name,
+                &["--headless", "--bots", &bots.to_string()],
+                Some(&log),
+            )?);
+        }
     }
     println!("\nOpen {url}\nin as many tabs and browsers as you like; Ctrl-C stops.\n");
     if options.check {

@@ -1,6 +1,9 @@
 //! How a page and the signaling server that its players meet on are served on one port, within this process.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr, UdpSocket},
+    path::PathBuf,
+};
 
 use coplay_signaling::{
     Config, Running, Signaling,
@@ -31,13 +34,16 @@ impl Site {
         Ok(Self { signaling })
     }
 
-    /// `HOST:PORT` of the page, for a browser on this machine.
+    /// `HOST:PORT` of the page: for a browser on this machine, or, where all addresses are listened on, for one on any
+    /// machine of the network.
     pub(crate) fn host(&self) -> String {
         let address = self.signaling.local_addr();
-        if address.ip().is_loopback() || address.ip().is_unspecified() {
-            format!("localhost:{}", address.port())
-        } else {
-            address.to_string()
+        match own_address().filter(|_| address.ip().is_unspecified()) {
+            Some(own) => SocketAddr::new(own, address.port()).to_string(),
+            None if address.ip().is_loopback() || address.ip().is_unspecified() => {
+                format!("localhost:{}", address.port())
+            }
+            None => address.to_string(),
         }
     }
 
@@ -45,4 +51,12 @@ impl Site {
     pub(crate) fn signaling(&self) -> String {
         self.signaling.url()
     }
+}
+
+/// This machine's address in its network, if it is in one.
+fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    // Nothing is sent: only the route is looked up. The address is one for documentation (RFC 5737).
+    socket.connect("192.0.2.1:9").ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_loopback() && !ip.is_unspecified())
 }

@@ -21,7 +21,8 @@ pub(crate) use platform::{monotonic_millis, wall_millis, when_told_to_join};
 #[derive(Resource, Clone, Debug)]
 pub(crate) struct Parameters {
     pub(crate) name: String,
-    /// `HOST:PORT`; empty in a page, which came from there.
+    /// `HOST:PORT`. A page has no need of it: it came from there.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) desk: String,
     pub(crate) signaling: String,
     pub(crate) room: String,
@@ -34,7 +35,8 @@ impl Parameters {
         let needed = |name: &str| value(name).ok_or_else(|| format!("the parameter `{name}` is missing"));
         Ok(Self {
             name: needed(parameter::NAME)?,
-            desk: value(parameter::DESK).unwrap_or_default(),
+            #[cfg(not(target_arch = "wasm32"))]
+            desk: needed(parameter::DESK)?,
             signaling: needed(parameter::SIGNALING)?,
             room: needed(parameter::ROOM)?,
             host: needed(parameter::TOPOLOGY)? == "host",
