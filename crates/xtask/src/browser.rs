@@ -38,7 +38,8 @@ pub(crate) fn open_headless(name: &str, url: &str, place: &Path) -> Result<Runni
 pub(crate) fn open_window(name: &str, url: &str, place: &Path, more: &[String], display: &str) -> Result<Running> {
     let app = format!("--app={url}");
     let mut command = command(name, place)?;
-    command.args(more).arg(app).env("DISPLAY", display);
+    // `--test-type` keeps a warning about `--no-sandbox` out of the picture.
+    command.args(more).args(["--test-type", &app]).env("DISPLAY", display);
     Running::start(name, &mut command, Some(&place.join(format!("{name}.log"))))
 }
 

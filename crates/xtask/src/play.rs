@@ -110,8 +110,10 @@ pub(crate) fn play(options: &Options) -> Result {
         }
     } else {
         let bots = options.bots.max(if options.check { 1 } else { BOTS });
-        steps.next(&format!("there is no display for a window: {} x {bots} bots play without one", options.peers));
+        steps.next(&format!("there is no display for a window: {bots} bots play without one"));
         for number in 1..=options.peers {
+            // The first game has the bots, the others look on.
+            let bots = if number == 1 { bots } else { 0 };
             let name = format!("native {number}");
             let log = place.join(format!("native-{number}.log"));
             games.push(native(

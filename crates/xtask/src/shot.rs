@@ -59,7 +59,7 @@ pub(crate) fn shot() -> Result {
     ]);
     native.env("DISPLAY", &display).env_remove("WAYLAND_DISPLAY");
     let native = Running::start("native", &mut native, Some(&place.join("native.log")))?;
-    let url = format!("http://{}/?room=shot&name=browser&bots=1", site.host());
+    let url = format!("http://{}/?room=shot&name=browser", site.host());
     let at = [format!("--window-position={width},0"), format!("--window-size={width},{height}")];
     let page = browser::open_window("browser", &url, &place, &at, &display)?;
     let mut games = [native, page];
