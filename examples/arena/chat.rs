@@ -28,7 +28,7 @@ impl Typing {
 
 /// What a peer is called: as its pilot, or by its seat.
 pub fn peer_name(peer: &Peer, name: Option<&Name>) -> String {
-    name.map_or_else(|| format!("Player {}", peer.slot + 1), |name| name.to_string())
+    name.map_or_else(|| format!("Player {}", peer.slot + 1), ToString::to_string)
 }
 
 /// Something said.

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The packages with tests that run in a browser.
-const IN_BROWSER: [&str; 2] = ["-p", "coplay_socket"];
+const IN_BROWSER: [&str; 4] = ["-p", "coplay_proto", "-p", "coplay_socket"];
 
 /// What `test` is asked for.
 #[derive(clap::Args)]
