@@ -97,7 +97,7 @@ fn one(world: &mut World, table: &Arc<Table>, fact: Fact) {
             }
         }
         Fact::Event { from, event, value } => events::arrived(world, table, from, event, value),
-        Fact::Denied(peer, denied) => tracing::debug!("{peer} {denied}: ignored"),
+        Fact::Denied(peer, denied) => peers::denied(world, peer, denied),
     }
 }
 

@@ -224,7 +224,7 @@ fn restore(world: &mut World, table: &Table, id: NetId, entity: Entity, componen
 fn report(world: &mut World, table: &Table, component: Type, result: Result<(), WriteError>) {
     match result {
         Ok(()) => {}
-        Err(error @ WriteError::TooLarge { .. }) => {
+        Err(error @ (WriteError::TooLarge { .. } | WriteError::StateFull { .. })) => {
             if world.resource_mut::<Pace>().too_large.insert(component) {
                 tracing::error!("`{}` is not sent, other peers keep its last value: {error}", table.name(component));
             }

@@ -59,6 +59,14 @@ pub trait NetCommandsExt {
     /// Sends an event to everyone, this peer included. Offline it comes back to this peer.
     ///
     /// Entities that it names may be brand-new: their spawn goes along.
+    ///
+    /// Events that a peer has not taken yet wait for it, 1 MiB at the most. Whoever sends another one then has sent more
+    /// than the link carries, and since none can be left out, the link ends: under a host the guest is out of the room,
+    /// in a mesh the leader's partner; both sides are told
+    /// [`DisconnectReason::TooSlow`](crate::DisconnectReason::TooSlow). Of two others in a mesh, each is
+    /// [`Unresponsive`](crate::Unresponsive) to the other from then on. What a host passes on between guests never
+    /// does that: while half a MiB waits for one of them, those who send to it have to wait. So events are for what
+    /// happens, and components for what is; what is large goes by another way, such as HTTP.
     fn net_trigger<E: NetEvent>(&mut self, event: E) {
         self.net_trigger_to(Target::Everyone, event);
     }

@@ -98,6 +98,11 @@ impl Playheads {
         self.heads.get(&owner).map_or(f64::MAX, |head| head.at)
     }
 
+    /// The owner has left, and all that it owned.
+    pub(crate) fn left(&mut self, owner: PeerId) {
+        self.heads.remove(&owner);
+    }
+
     fn advance(&mut self, now: f64, rate: f64) {
         self.max_delay = MAX_DELAY * rate;
         let passed = (now - self.now).max(0.0);
@@ -198,6 +203,26 @@ mod tests {
 
     fn play(track: &mut Track<X>, head: f64) -> Option<f32> {
         track.play(head).map(|x| x.0)
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    #[test]
+    fn nothing_is_kept_of_owners_that_have_left() {
+        use crate::{AppNetExt, Shared, TestNet};
+        let mut net = TestNet::mesh(1, |app| _ = app.add_net::<X>());
+        for guest in 1..4 {
+            assert_eq!(net.add_late(), guest);
+            net.run_secs(0.5);
+            let entity = net.app(guest).world_mut().spawn((X(0.0), Shared)).id();
+            for step in 0..30_u8 {
+                net.app(guest).world_mut().entity_mut(entity).insert(X(step.into()));
+                net.step(1);
+            }
+            assert_eq!(net.app(0).world().resource::<Playheads>().heads.len(), 1);
+            net.end(guest);
+            net.run_secs(0.5);
+            assert_eq!(net.app(0).world().resource::<Playheads>().heads.len(), 0);
+        }
     }
 
     #[test]

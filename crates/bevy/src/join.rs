@@ -15,6 +15,7 @@ use coplay_socket::{IceTransportPolicy, Network, Socket, SocketConfig};
 use crate::{
     net::{Clock, Links, Net},
     registry,
+    relay::Relay,
     room::{self, Room, RoomState},
 };
 
@@ -38,6 +39,10 @@ pub struct JoinRoom {
 
 impl JoinRoom {
     /// The room of this name, which is made if it is not there. A name is a code to join by, and the other way round.
+    ///
+    /// A name has 1 to 64 bytes of `A-Z a-z 0-9 - _ . ~ : @ +`; capitals and small letters differ. With another one,
+    /// which a player may have typed, the present room is left as with any, and [`RoomFailed`](crate::RoomFailed) tells
+    /// what is allowed ([`RoomError::Name`](crate::RoomError::Name), N0009).
     pub fn room(name: impl Into<String>) -> Self {
         Self { room: Some(name.into()), ..Self::new_room() }
     }
@@ -182,6 +187,11 @@ pub(crate) fn plugin(app: &mut App) {
 /// Begins to join.
 pub(crate) fn join(world: &mut World, asked: &JoinRoom) {
     room::leave(world);
+    if let Some(name) = &asked.room
+        && let Err(bad) = room::check_name(name)
+    {
+        return room::close(world, Some(bad.into()));
+    }
     let table = registry::table(world);
     let rate = world.resource::<TickRate>().0;
     let now = world.resource::<Clock>().now;
@@ -202,6 +212,7 @@ pub(crate) fn join(world: &mut World, asked: &JoinRoom) {
     };
     let net = &mut *world.resource_mut::<Net>();
     net.session = Some(Session::new(now, config));
+    net.relay = Relay::default();
     net.topology = asked.topology;
     net.rate = rate.into();
     world.non_send_mut::<Links>().0 = Some(network);
@@ -219,7 +230,7 @@ mod tests {
     fn the_url_says_all_that_signaling_has_to_know() {
         let server = "wss://play.example/";
         assert_eq!(JoinRoom::new_room().signaling(server).url(), "wss://play.example/?topology=mesh");
-        let room = JoinRoom::room("Ä b/c?").host().max_players(4).existing().signaling(server);
-        assert_eq!(room.url(), "wss://play.example/%C3%84%20b%2Fc%3F?topology=host&max=4&existing=1");
+        let room = JoinRoom::room("a.B:c@d+e").host().max_players(4).existing().signaling(server);
+        assert_eq!(room.url(), "wss://play.example/a.B%3Ac%40d%2Be?topology=host&max=4&existing=1");
     }
 }

@@ -126,6 +126,7 @@ mod input_type;
 mod inputs;
 mod interpolate;
 mod join;
+mod kick;
 mod net;
 mod offline;
 mod part;
@@ -133,6 +134,7 @@ mod peers;
 mod plugin;
 mod refs;
 mod registry;
+mod relay;
 mod room;
 mod scene;
 mod schedule;
@@ -161,7 +163,7 @@ pub use control::{ControlledBy, Mine, NetEntity, Owned, Shared, Simulated};
 pub use coplay_proto::{
     MemberId, NetId, PeerId, Topology,
     conditioner::{Bursts, Conditions},
-    session::{DisconnectReason, Target},
+    session::{Denied, DisconnectReason, Target},
     signal::IceServer,
 };
 pub use coplay_socket::{IceTransportPolicy, PathKind, Socket, SocketError};
@@ -169,10 +171,11 @@ pub use diagnostics::NetDiagnosticsPlugin;
 pub use events::{EventNotAdded, NetCommandsExt, Received};
 pub use interpolate::NetInterpolationPlugin;
 pub use join::{JoinRoom, LeaveRoom};
-pub use peers::{Peer, PeerJoined, PeerLeft, PeerPath, PeerRefused, PlayerEntered, Unresponsive};
+pub use kick::KickPeer;
+pub use peers::{Peer, PeerDenied, PeerJoined, PeerLeft, PeerPath, PeerRefused, PlayerEntered, Unresponsive};
 pub use plugin::{CoplayPlugins, RoomPlugin};
 pub use registry::AppNetExt;
-pub use room::{Room, RoomError, RoomFailed, RoomState};
+pub use room::{BadRoomName, Room, RoomError, RoomFailed, RoomState};
 pub use scene::SceneId;
 pub use schedule::{NetSystems, Simulate};
 pub use snapshot::snapshot;
@@ -188,9 +191,9 @@ pub mod prelude {
     #[cfg(not(target_arch = "wasm32"))]
     pub use crate::TestNet;
     pub use crate::{
-        AppNetExt, ControlledBy, CoplayPlugins, DisconnectReason, JoinRoom, LeaveRoom, Mine, NetCommandsExt, NetEntity,
-        NetEvent, NetField, NetInput, NetSystems, Networked, Owned, PathKind, Peer, PeerId, PeerJoined, PeerLeft,
-        PeerPath, PeerRefused, PlayerEntered, Received, Room, RoomFailed, RoomState, SceneId, Shared, Simulate,
-        Simulated, Target, Topology, Unresponsive,
+        AppNetExt, ControlledBy, CoplayPlugins, DisconnectReason, JoinRoom, KickPeer, LeaveRoom, Mine, NetCommandsExt,
+        NetEntity, NetEvent, NetField, NetInput, NetSystems, Networked, Owned, PathKind, Peer, PeerDenied, PeerId,
+        PeerJoined, PeerLeft, PeerPath, PeerRefused, PlayerEntered, Received, Room, RoomFailed, RoomState, SceneId,
+        Shared, Simulate, Simulated, Target, Topology, Unresponsive,
     };
 }

@@ -8,19 +8,26 @@ use bevy_ecs::{message::MessageReader, resource::Resource, system::Commands, wor
 use bevy_time::{Real, Time};
 use bytes::Bytes;
 use coplay_proto::{
-    NetId, PeerId, Topology,
+    Channel, NetId, PeerId, Topology,
     link::{Figures, LinkEvent},
     session::{Fact, Input, Output, Session},
 };
 use coplay_socket::{Entered, Network, NetworkEvent, Path, SocketError};
 
-use crate::{peers, registry::Type, room, room::RoomError};
+use crate::{peers, registry::Type, relay::Relay, room, room::RoomError};
+
+/// The most that one frame of the game takes from the links, and the most bytes of it, so that nobody can keep a frame busy
+/// by sending without a pause. What is left is taken with the next frame. It is as much as may wait for a frame.
+const EVENTS_A_FRAME: usize = 4096;
+const BYTES_A_FRAME: usize = 4 << 20;
 
 /// The room's session, and what it has told that is not applied yet.
 #[derive(Resource, Default)]
 pub(crate) struct Net {
     pub(crate) session: Option<Session>,
     pub(crate) facts: VecDeque<Fact>,
+    /// As the host: events of guests that wait to be passed on.
+    pub(crate) relay: Relay,
     pub(crate) topology: Topology,
     /// Ticks a second.
     pub(crate) rate: f64,
@@ -106,8 +113,14 @@ struct News {
 
 fn hear(net: &mut Net, network: &mut Network, now: Duration) -> News {
     let mut news = News::default();
-    let Some(session) = &mut net.session else { return news };
-    while let Some(event) = network.poll() {
+    let Net { session: Some(session), facts, relay, .. } = net else { return news };
+    relay.release(now, session, network, facts);
+    let mut bytes = 0;
+    for _ in 0..EVENTS_A_FRAME {
+        if bytes >= BYTES_A_FRAME {
+            break;
+        }
+        let Some(event) = network.poll() else { break };
         match event {
             NetworkEvent::Entered(entered) => {
                 session.handle(now, Input::Entered { me: entered.me, leader: entered.leader });
@@ -118,10 +131,26 @@ fn hear(net: &mut Net, network: &mut Network, now: Duration) -> News {
                 if let LinkEvent::Figures(figures) = &event {
                     news.figures.push((peer, *figures));
                 }
-                let taken = if let LinkEvent::Message(_, bytes) = &event { Some(bytes.len()) } else { None };
-                session.handle(now, Input::Link(peer, event));
-                if let Some(bytes) = taken {
-                    network.consumed(peer, bytes);
+                match event {
+                    LinkEvent::Message(Channel::Events, message) => {
+                        bytes += message.len();
+                        relay.event(now, peer, message, session, network, facts);
+                    }
+                    LinkEvent::Message(Channel::Control, message) => {
+                        let size = message.len();
+                        bytes += size;
+                        let event = LinkEvent::Message(Channel::Control, message);
+                        session.handle(now, Input::Link(peer, event));
+                        network.consumed(peer, size);
+                    }
+                    event => {
+                        if let LinkEvent::State(frame) = &event {
+                            bytes += frame.len();
+                        } else if let LinkEvent::Closed(_) = &event {
+                            relay.forget(peer);
+                        }
+                        session.handle(now, Input::Link(peer, event));
+                    }
                 }
             }
             NetworkEvent::Path(peer, path) => news.paths.push((peer, path)),
@@ -130,24 +159,24 @@ fn hear(net: &mut Net, network: &mut Network, now: Duration) -> News {
         }
     }
     session.handle(now, Input::Elapsed);
-    send(session, network, &mut net.facts);
+    send(now, session, network, facts);
     news
 }
 
 /// Passes on what the session wants done.
-fn send(session: &mut Session, network: &mut Network, facts: &mut VecDeque<Fact>) {
+pub(crate) fn send(now: Duration, session: &mut Session, network: &mut Network, facts: &mut VecDeque<Fact>) {
     while let Some(output) = session.poll() {
         match output {
             Output::State(peer, bytes) => network.state(peer, bytes),
             Output::Message(peer, channel, bytes) => {
                 if let Err(full) = network.message(peer, channel, bytes) {
                     // An event that is not sent would be missing for ever; a peer that is gone can come again.
-                    tracing::warn!("{peer} is given up, too much waits to be sent to it: {full}");
-                    network.disconnect(peer);
+                    tracing::warn!("a message to {peer} is lost: {full}");
+                    session.handle(now, Input::Overflow(peer));
                 }
             }
             Output::Disconnect(peer, reason) => {
-                tracing::debug!("{peer} is disconnected: it {reason}");
+                tracing::debug!("disconnected: {peer} {reason}");
                 network.disconnect(peer);
             }
             Output::Fact(fact) => facts.push_back(fact),
@@ -161,7 +190,7 @@ pub(crate) fn drain(world: &mut World) {
     let Some(mut network) = world.non_send_mut::<Links>().0.take() else { return };
     let net = &mut *world.resource_mut::<Net>();
     if let Some(session) = &mut net.session {
-        send(session, &mut network, &mut net.facts);
+        send(now, session, &mut network, &mut net.facts);
     }
     network.turn(now);
     world.non_send_mut::<Links>().0 = Some(network);
@@ -182,5 +211,56 @@ pub(crate) fn part(mut exits: MessageReader<AppExit>, mut commands: Commands) {
                 network.close(PARTING);
             }
         });
+    }
+}
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests {
+    use bevy_app::{App, TaskPoolPlugin};
+    use coplay_proto::Lane;
+    use coplay_socket::{SendError, SignalingState, Socket, SocketEvent, Waker};
+
+    use super::*;
+    use crate::{CoplayPlugins, JoinRoom};
+
+    /// Has very much to tell at once.
+    struct Flood(usize);
+
+    impl Socket for Flood {
+        fn poll(&mut self, _: Duration) -> Option<SocketEvent> {
+            self.0 = self.0.checked_sub(1)?;
+            Some(SocketEvent::Signaling(SignalingState::Connecting))
+        }
+
+        fn send(&mut self, _: PeerId, _: Lane, _: Bytes) -> Result<(), SendError> {
+            Err(SendError::UnknownPeer)
+        }
+
+        fn disconnect(&mut self, _: PeerId) {}
+
+        fn path(&self, _: PeerId) -> Option<Path> {
+            None
+        }
+
+        fn set_waker(&mut self, _: Waker) {}
+    }
+
+    #[test]
+    fn a_frame_takes_so_much_and_leaves_the_rest_for_the_next() {
+        let join = JoinRoom::room("flooded").inline(|_| Box::new(Flood(2 * EVENTS_A_FRAME + 10)));
+        let mut app = App::new();
+        app.add_plugins((TaskPoolPlugin::default(), CoplayPlugins::joining(join)));
+        app.finish();
+        app.cleanup();
+        // It joins at the end of the first frame's start-up, so that this one hears it, or the next.
+        let left = |app: &mut App| {
+            let mut links = app.world_mut().non_send_mut::<Links>();
+            let network = links.0.as_mut().expect("on its way into a room");
+            std::iter::from_fn(|| network.poll()).count()
+        };
+        app.update();
+        app.update();
+        let heard_two = left(&mut app);
+        assert!(heard_two == 10 || heard_two == EVENTS_A_FRAME + 10, "{heard_two} are left");
     }
 }

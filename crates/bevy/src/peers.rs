@@ -9,13 +9,25 @@ use bevy_ecs::{
     component::Component, entity::Entity, event::Event, reflect::ReflectComponent, resource::Resource, world::World,
 };
 use bevy_reflect::{Reflect, std_traits::ReflectDefault};
-use coplay_proto::{MemberId, PeerId, Topology, link::Figures, session::DisconnectReason};
+use coplay_proto::{
+    MemberId, PeerId, Topology,
+    link::Figures,
+    session::{Denied, DisconnectReason},
+};
 use coplay_socket::{Path, PathKind};
 
-use crate::{control, net::Net, room::Room};
+use crate::{
+    control,
+    interpolate::Playheads,
+    net::{Clock, Net},
+    room::Room,
+};
 
 /// The most peers whose path is remembered before they have joined.
 const MAX_STRANGERS: usize = 256;
+
+/// The least time between two notices that the same peer does what it may not.
+const DENIED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Another peer of the room. `On<Add, Peer>` is when it joins; the entity is despawned when it has left.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq, Reflect)]
@@ -77,7 +89,7 @@ pub struct PeerLeft {
     pub id: PeerId,
     /// Its [`Peer`] entity.
     pub peer: Entity,
-    /// Why. Reads as what it did: "left the room".
+    /// Why. It has the verb already: write it as `{id} {reason}`, as in "1a2b3c4d left the room".
     pub reason: DisconnectReason,
 }
 
@@ -88,6 +100,18 @@ pub struct PeerRefused {
     pub id: PeerId,
     /// Why.
     pub reason: DisconnectReason,
+}
+
+/// A peer told something that a rule forbids, such as a write to an entity of another's. It had no effect. Honest peers do
+/// not: their game was changed, or they break the rules; [`KickPeer`](crate::KickPeer) sends them away.
+///
+/// At most once a second for each peer, however often it happens.
+#[derive(Event, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerDenied {
+    /// Who. Under a host, guests only hear of the host.
+    pub id: PeerId,
+    /// What. It has the verb already: write it as `{id} {denied}`.
+    pub denied: Denied,
 }
 
 /// A player has entered, and its entities are to be made here, with [`ControlledBy(player.id())`](crate::ControlledBy).
@@ -127,6 +151,8 @@ fn color(slot: u16) -> Color {
 pub(crate) struct Peers {
     entities: BTreeMap<PeerId, Entity>,
     strangers: BTreeMap<PeerId, PeerPath>,
+    /// When the game was last told that a peer does what it may not.
+    denied: BTreeMap<PeerId, Duration>,
     /// Whether this peer's own player has entered.
     pub(crate) entered: bool,
 }
@@ -163,11 +189,29 @@ pub(crate) fn left(world: &mut World, id: PeerId, reason: &DisconnectReason) {
     for entity in control::controlled_by(world, id) {
         world.try_despawn(entity).ok();
     }
-    world.resource_mut::<Peers>().strangers.remove(&id);
+    if let Some(mut heads) = world.get_resource_mut::<Playheads>() {
+        heads.left(id);
+    }
+    let peers = &mut *world.resource_mut::<Peers>();
+    peers.strangers.remove(&id);
+    peers.denied.remove(&id);
     if let Some(peer) = world.resource_mut::<Peers>().entities.remove(&id) {
         tracing::debug!("{id} {reason}");
         world.trigger(PeerLeft { id, peer, reason: reason.clone() });
         world.try_despawn(peer).ok();
+    }
+}
+
+/// A peer did what it may not.
+pub(crate) fn denied(world: &mut World, id: PeerId, denied: Denied) {
+    let now = world.resource::<Clock>().now;
+    let peers = &mut *world.resource_mut::<Peers>();
+    let due = peers.denied.get(&id).is_none_or(|last| *last + DENIED_INTERVAL <= now);
+    // One that is no peer of the room any more needs no notice, and would be kept for ever.
+    if due && peers.entities.contains_key(&id) {
+        peers.denied.insert(id, now);
+        tracing::debug!("{id} {denied}: ignored");
+        world.trigger(PeerDenied { id, denied });
     }
 }
 
@@ -218,5 +262,41 @@ fn change(world: &mut World, id: PeerId, change: impl FnOnce(&mut PeerPath)) {
         }
     } else if peers.strangers.len() < MAX_STRANGERS || peers.strangers.contains_key(&id) {
         change(peers.strangers.entry(id).or_default());
+    }
+}
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests {
+    use bevy_ecs::{observer::On, system::ResMut};
+    use coplay_proto::{NetId, session::Fact};
+
+    use super::*;
+    use crate::{TestNet, room::Room};
+
+    #[derive(Resource, Default)]
+    struct Seen(Vec<(PeerId, Denied)>);
+
+    #[test]
+    fn what_a_peer_may_not_do_is_noticed_once_a_second_and_forgotten_with_it() {
+        let mut net = TestNet::mesh(3, |app| {
+            app.init_resource::<Seen>();
+            app.add_observer(|denied: On<PeerDenied>, mut seen: ResMut<Seen>| seen.0.push((denied.id, denied.denied)));
+        });
+        let [one, two] = [1, 2].map(|peer| net.app(peer).world().resource::<Room>().me());
+        let stranger = PeerId::from_u128(99);
+        let not_owner = Denied::NotOwner(NetId { creator: MemberId::default(), counter: 7 });
+        for _ in 0..180 {
+            let facts = &mut net.app(0).world_mut().resource_mut::<Net>().facts;
+            for _ in 0..100 {
+                facts.extend([one, two, stranger].map(|peer| Fact::Denied(peer, not_owner)));
+            }
+            net.step(1);
+        }
+        let seen = core::mem::take(&mut net.app(0).world_mut().resource_mut::<Seen>().0);
+        assert_eq!(seen, [(one, not_owner), (two, not_owner)].repeat(3));
+        net.end(1);
+        net.run_secs(0.5);
+        let denied = &net.app(0).world().resource::<Peers>().denied;
+        assert_eq!(denied.keys().collect::<Vec<_>>(), [&two]);
     }
 }

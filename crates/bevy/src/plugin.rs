@@ -18,6 +18,7 @@ use crate::{
     inputs,
     interpolate::NetInterpolationPlugin,
     join::{self, JoinRoom, TICK_RATE, TickRate},
+    kick,
     net::{self, Clock, Links, Net},
     offline, peers,
     refs::Refs,
@@ -44,7 +45,8 @@ pub struct CoplayPlugins {
 }
 
 impl CoplayPlugins {
-    /// Joins the room of this name at start, which is made if it is not there.
+    /// Joins the room of this name at start, which is made if it is not there. What a name may be: [`JoinRoom::room`].
+    /// With another one the game starts offline, and [`RoomFailed`](crate::RoomFailed) says why (N0009).
     pub fn room(name: impl Into<String>) -> Self {
         Self::joining(JoinRoom::room(name))
     }
@@ -109,8 +111,10 @@ impl CoplayPlugins {
         self.with(|join| join.socket(connect))
     }
 
-    /// Ticks a second of the fixed loop and of the room, 1 to 240; the nearest of these is taken. The same on every
-    /// peer. Default 60.
+    /// Ticks a second of the fixed loop and of the room, 1 to 240; the nearest of these is taken. Default 60.
+    ///
+    /// The plugin sets `Time<Fixed>` to it, offline too: leave that alone. It is the same on every peer, and peers whose
+    /// rates differ do not play together (N0008).
     pub fn tick_rate(mut self, rate: u16) -> Self {
         self.room.tick_rate = rate.clamp(1, 240);
         self
@@ -161,7 +165,7 @@ impl Plugin for RoomPlugin {
         app.world_mut().init_non_send::<Links>();
         schedule::configure(app);
         registry::add_built_in(app);
-        app.add_plugins((control::plugin, peers::plugin, join::plugin));
+        app.add_plugins((control::plugin, peers::plugin, join::plugin, kick::plugin));
         let join = self.join.clone();
         app.add_systems(PreStartup, |world: &mut World| _ = registry::table(world))
             .add_systems(PostStartup, move |world: &mut World| match &join {

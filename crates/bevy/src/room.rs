@@ -22,6 +22,7 @@ use crate::{
     offline::LOCAL,
     peers,
     refs::Refs,
+    relay::Relay,
     scene::SceneId,
 };
 
@@ -120,9 +121,32 @@ pub enum RoomError {
     /// The signaling server cannot be reached or said no, or there is no WebRTC.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// No room can have this name: N0009.
+    #[error(transparent)]
+    Name(#[from] BadRoomName),
     /// The session ended, or did not take this peer.
     #[error("out of the session: {0}")]
     Session(#[from] DisconnectReason),
+}
+
+/// The most bytes of a room's name.
+const MAX_NAME: usize = 64;
+/// What signaling keeps for itself.
+const RESERVED: &str = "healthz";
+
+/// A name that no room can have, and that signaling refuses.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "N0009: no room can be named `{0}`: use 1 to {MAX_NAME} of the characters A-Z a-z 0-9 - _ . ~ : @ + (not `{RESERVED}`)"
+)]
+pub struct BadRoomName(String);
+
+/// Whether a room can have this name.
+pub(crate) fn check_name(name: &str) -> Result<(), BadRoomName> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~:@+".contains(&byte);
+    let good = (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(plain) && name != RESERVED;
+    // What is long was pasted: its beginning is enough to know it by.
+    good.then_some(()).ok_or_else(|| BadRoomName(name.chars().take(MAX_NAME).collect()))
 }
 
 /// Signaling has let us in.
@@ -152,7 +176,9 @@ pub(crate) fn close(world: &mut World, error: Option<RoomError>) {
         Some(RoomError::Session(reason)) => reason.clone(),
         _ => DisconnectReason::Local,
     };
-    world.resource_mut::<Net>().session = None;
+    let net = &mut *world.resource_mut::<Net>();
+    net.session = None;
+    net.relay = Relay::default();
     // Dropping it says goodbye to every peer.
     world.non_send_mut::<Links>().0 = None;
     set_state(world, RoomState::Offline);
@@ -195,4 +221,21 @@ pub(crate) fn clear(world: &mut World, reason: &DisconnectReason) {
     let mut shared = world.query_filtered::<Entity, With<Shared>>();
     let shared = shared.iter(world).collect();
     *world.resource_mut::<Touched>() = Touched { shared, ..Touched::default() };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_that_signaling_takes() {
+        for good in ["a", "bumper-cars", "A.b_c~d:e@f+9", &"x".repeat(64)] {
+            assert_eq!(check_name(good), Ok(()));
+        }
+        for bad in ["", " ", "a b", "a/b", "\u{e4}", "a?b", "healthz", &"x".repeat(65)] {
+            let error = check_name(bad).expect_err("signaling refuses it").to_string();
+            assert!(error.starts_with("N0009") && error.contains("A-Z a-z 0-9 - _ . ~ : @ +"), "{error}");
+            assert!(error.len() < 300, "{error}");
+        }
+    }
 }

@@ -106,6 +106,20 @@ impl TestNet {
         self.hub.set(conditions);
     }
 
+    /// From now on the network between this peer and all others is like this.
+    ///
+    /// # Panics
+    /// There is no such peer any more, or it has not joined.
+    pub fn set_conditions_of(&mut self, index: usize, conditions: Conditions) {
+        let peer = self.app(index).world().resource::<Room>().me();
+        let members = self.hub.members();
+        assert!(members.contains(&peer), "the peer has not joined");
+        for other in members {
+            self.hub.set_between(peer, other, conditions);
+            self.hub.set_between(other, peer, conditions);
+        }
+    }
+
     /// Another peer, on its way into the room. Returns its index.
     pub fn add(&mut self) -> usize {
         self.add_with(CoplayPlugins::joining(self.way_in()))

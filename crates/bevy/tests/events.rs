@@ -140,3 +140,80 @@ fn an_event_that_was_not_added_is_a_mistake() {
     net.app(0).world_mut().commands().net_trigger(Forgotten);
     net.step(1);
 }
+
+/// Sends 1.6 MB of events in 100 frames, while time goes on for so long in all.
+fn flood(net: &mut TestNet, from: usize, seconds: f32) {
+    for frame in 0..100 {
+        for number in 0..16 {
+            let number = frame * 16 + number;
+            let event = Say { number, about: None, text: "x".repeat(1_000) };
+            net.app(from).world_mut().commands().net_trigger(event);
+        }
+        net.step(1);
+    }
+    net.run_secs(seconds);
+}
+
+const SLOW: Conditions = Conditions {
+    latency: core::time::Duration::from_millis(30),
+    bandwidth: Some(100_000),
+    queue: 40_000,
+    ..Conditions::PERFECT
+};
+
+fn parting(app: &mut App) {
+    listening(app);
+    log::<PeerLeft, Parted, _>(app, |left: On<PeerLeft>, mut log: ResMut<Log<Parted>>| {
+        log.0.push((left.id, left.reason.clone()));
+    });
+    log::<RoomFailed, String, _>(app, |failed: On<RoomFailed>, mut log: ResMut<Log<String>>| {
+        log.0.push(failed.error.to_string());
+    });
+}
+
+type Parted = (PeerId, DisconnectReason);
+
+#[test]
+fn a_flood_from_one_guest_slows_it_down_and_cuts_off_nobody() {
+    let mut net = TestNet::host(4, parting);
+    net.set_conditions_of(2, SLOW);
+    let flooding = me(net.app(1));
+    flood(&mut net, 1, 30.0);
+    for peer in 0..4 {
+        assert_eq!(logged::<Parted>(net.app(peer)), [], "peer {peer}");
+        let heard = logged::<Heard>(net.app(peer));
+        assert!(heard.iter().all(|heard| heard.0 == flooding));
+        let numbers: Vec<_> = heard.iter().map(|heard| heard.1).collect();
+        assert_eq!(numbers, (0..1_600).collect::<Vec<_>>(), "peer {peer}");
+    }
+}
+
+#[test]
+fn a_guest_that_leaves_while_its_events_wait_is_gone_at_once() {
+    let mut net = TestNet::host(4, parting);
+    net.set_conditions_of(2, SLOW);
+    let flooding = me(net.app(1));
+    flood(&mut net, 1, 0.0);
+    net.end(1);
+    net.run_secs(2.0);
+    for peer in [0, 3] {
+        assert_eq!(logged::<Parted>(net.app(peer)), [(flooding, DisconnectReason::Goodbye)]);
+    }
+    assert_eq!(state(net.app(2)), RoomState::Joined);
+}
+
+#[test]
+fn whom_the_host_itself_sends_too_much_is_out_and_all_are_told_why() {
+    let mut net = TestNet::host(3, parting);
+    net.set_conditions_of(2, SLOW);
+    let slow = me(net.app(2));
+    flood(&mut net, 0, 2.0);
+    for peer in [0, 1] {
+        assert_eq!(logged::<Parted>(net.app(peer)), [(slow, DisconnectReason::TooSlow)], "peer {peer}");
+        assert_eq!(logged::<Heard>(net.app(peer)).len(), 1_600);
+    }
+    let [why] = &logged::<String>(net.app(2))[..] else { panic!("one reason") };
+    assert_eq!(why, &format!("out of the session: {}", DisconnectReason::TooSlow));
+    let heard: Vec<_> = logged::<Heard>(net.app(2)).iter().map(|heard| heard.1).collect();
+    assert_eq!(heard, (0..heard.len() as u32).collect::<Vec<_>>(), "up to then nothing is left out");
+}

@@ -268,3 +268,61 @@ fn a_value_that_is_too_large_is_not_sent_and_hurts_nobody() {
     assert_eq!(all::<Label>(net.app(1)), [Label("small".into())]);
     assert_eq!(all::<Health>(net.app(1)), [Health(2)]);
 }
+
+#[test]
+fn the_leader_sends_away_and_nobody_else_can() {
+    for topology in [Topology::Mesh, Topology::Host] {
+        let mut net = TestNet::new(topology, noticing);
+        for _ in 0..3 {
+            net.add();
+            net.run_secs(0.5);
+        }
+        let kicked = me(net.app(2));
+        // Nor does it hurt offline.
+        let offline = net.add_offline();
+        for peer in [1, offline] {
+            net.app(peer).world_mut().trigger(KickPeer(kicked));
+            net.run_secs(0.5);
+            assert_eq!(state(net.app(2)), RoomState::Joined);
+        }
+        for peer in 0..3 {
+            notices(&mut net, peer);
+        }
+        net.app(0).world_mut().trigger(KickPeer(PeerId::from_u128(99)));
+        net.app(0).world_mut().trigger(KickPeer(kicked));
+        net.run_secs(0.5);
+        for peer in [0, 1] {
+            assert_eq!(notices(&mut net, peer), [format!("{kicked} was kicked")], "{topology:?}");
+        }
+        assert_eq!(state(net.app(2)), RoomState::Offline);
+        let told = notices(&mut net, 2);
+        assert!(told.contains(&"out of the session: was kicked".into()), "{told:?}");
+    }
+}
+
+#[test]
+fn a_name_that_no_room_can_have_is_told_and_no_room_is_made() {
+    let mut net = TestNet::new(Topology::Mesh, noticing);
+    net.add();
+    net.run_secs(1.0);
+    for name in ["", "attic/2", "\u{1F697}"] {
+        notices(&mut net, 0);
+        net.app(0).world_mut().trigger(JoinRoom::room(name));
+        net.run_secs(0.5);
+        assert_eq!(state(net.app(0)), RoomState::Offline);
+        let told = notices(&mut net, 0);
+        assert!(told.iter().any(|notice| notice.starts_with("N0009") && notice.contains("A-Z a-z 0-9")), "{told:?}");
+    }
+    // The same at start, without a panic.
+    let mut app = App::new();
+    app.add_plugins((TaskPoolPlugin::default(), CoplayPlugins::room("")));
+    log::<RoomFailed, RoomError, _>(&mut app, |failed: On<RoomFailed>, mut log: ResMut<Log<RoomError>>| {
+        log.0.push(failed.error.clone());
+    });
+    app.finish();
+    app.cleanup();
+    app.update();
+    app.update();
+    assert_eq!(state(&app), RoomState::Offline);
+    assert!(matches!(logged::<RoomError>(&app)[..], [RoomError::Name(_)]));
+}

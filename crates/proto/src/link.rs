@@ -21,6 +21,10 @@ pub const MAX_STATE: usize = 1130;
 /// The most bytes that one message may have.
 pub const MAX_MESSAGE: usize = 64 * 1024;
 
+/// What there is room for on the control channel besides [`LinkConfig::send_queue`], so that events never keep out the
+/// word that ends them.
+pub const CONTROL_RESERVE: usize = MAX_MESSAGE;
+
 /// How long a datagram with messages waits for company before it is acked by a datagram of its own.
 const MESSAGE_ACK_DELAY: Duration = Duration::from_millis(8);
 

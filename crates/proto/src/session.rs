@@ -35,8 +35,8 @@ mod succession;
 mod tombstones;
 
 pub use config::{
-    HANDSHAKE_TIMEOUT, JOIN_TIMEOUT, MAX_ENTITIES, MAX_EVENT, MAX_INPUT, MAX_LINKS, MAX_MEMBERS, MAX_VALUE,
-    SessionConfig,
+    HANDSHAKE_TIMEOUT, JOIN_TIMEOUT, MAX_ENTITIES, MAX_EVENT, MAX_INPUT, MAX_LINKS, MAX_MEMBERS, MAX_STATE_BYTES,
+    MAX_VALUE, SessionConfig,
 };
 pub use facts::{Fact, Input, Output, Target};
 pub use reasons::{Denied, DisconnectReason, SendError, WriteError};
@@ -137,6 +137,7 @@ impl Session {
             Input::Entered { me, leader } => self.entered(me, leader),
             Input::Leader(leader) => self.named = Some(leader),
             Input::Link(peer, event) => self.link(peer, event),
+            Input::Overflow(peer) => self.too_slow(peer),
             Input::Flush | Input::Elapsed => self.elapsed(),
         }
         self.seek();
@@ -163,7 +164,7 @@ impl Session {
     }
 
     /// Gives a component of an entity that we own a value; inserts the component if it has none. At most
-    /// [`MAX_VALUE`] bytes. Nothing is sent if the value is the one it has.
+    /// [`MAX_VALUE`] bytes, and [`MAX_STATE_BYTES`] with all others of ours. Nothing is sent if the value is the one it has.
     pub fn write(&mut self, entity: NetId, component: TypeId, value: Bytes) -> Result<(), WriteError> {
         let size = value.len();
         if size > MAX_VALUE {
@@ -218,6 +219,13 @@ impl Session {
     /// Sends an event. At most [`MAX_EVENT`] bytes. It comes back as [`Fact::Event`] at once if it is for us, too.
     pub fn send(&mut self, target: Target, event: TypeId, value: Bytes) -> Result<(), SendError> {
         self.send_event(target, event, value)
+    }
+
+    /// To whom a message of the events channel from this peer will be passed on. The owner of the links is to hand it
+    /// over only when there is room for more with all of them, and to let the peer wait meanwhile: so that whoever
+    /// sends too much is slowed down, and nobody else is cut off for it.
+    pub fn relays(&self, peer: PeerId, message: &[u8]) -> Vec<PeerId> {
+        self.event_relays(peer, message)
     }
 
     /// Sends a member away. Only the leader can; otherwise, and if the peer is no other member, nothing happens.
@@ -358,7 +366,14 @@ impl Session {
 
     fn set(&mut self, entity: NetId, component: TypeId, value: Option<Bytes>) -> Result<(), WriteError> {
         let tick = self.tick_now();
+        self.owned(entity)?;
+        if let Some(value) = &value
+            && !self.store.takes(entity, component, value.len())
+        {
+            return Err(WriteError::StateFull { limit: MAX_STATE_BYTES });
+        }
         if self.owned(entity)?.set(component, value, tick) {
+            self.store.weigh(entity);
             self.changed(entity, None);
         }
         Ok(())

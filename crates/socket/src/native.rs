@@ -86,7 +86,9 @@ impl Socket for NativeSocket {
                     self.open.insert(attempt.peer, (attempt, outlets));
                     return Some(SocketEvent::Opened(attempt.peer));
                 }
-                Inward::Received(attempt, lane, bytes) => {
+                Inward::Received(attempt, lane, bytes, counted) => {
+                    // It waits no more.
+                    drop(counted);
                     // Its tasks may be a little behind the engine, which closed the connection.
                     if self.open.get(&attempt.peer).is_some_and(|(open, _)| *open == attempt) {
                         return Some(SocketEvent::Received(attempt.peer, lane, bytes));

@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, sync::atomic::Ordering, time::D
 use bytes::Bytes;
 use coplay_proto::{
     Channel, PeerId,
-    link::{LinkConfig, LinkEvent, MAX_MESSAGE, Refused},
+    link::{CONTROL_RESERVE, LinkConfig, LinkEvent, MAX_MESSAGE, Refused},
     signal::Leader,
 };
 
@@ -104,8 +104,14 @@ impl Network {
                 NetworkEvent::Link(peer, LinkEvent::Opened)
             }
             Outward::Event(event) => {
-                if let NetworkEvent::Link(peer, LinkEvent::Closed(_)) = &event {
-                    self.peers.remove(peer);
+                match &event {
+                    NetworkEvent::Link(peer, LinkEvent::State(_) | LinkEvent::Figures(_)) => {
+                        if let Some(pressure) = self.peers.get(peer) {
+                            pressure.waiting.fetch_sub(1, Ordering::Relaxed);
+                        }
+                    }
+                    NetworkEvent::Link(peer, LinkEvent::Closed(_)) => _ = self.peers.remove(peer),
+                    _ => {}
                 }
                 event
             }
@@ -123,14 +129,16 @@ impl Network {
     /// Sends a message: exactly once, in order within its channel. To a peer that is gone, nothing is sent.
     ///
     /// # Errors
-    /// Nothing was sent: more than [`MAX_MESSAGE`] bytes, or more than [`LinkConfig::send_queue`] bytes wait.
+    /// Nothing was sent: more than [`MAX_MESSAGE`] bytes, or more than [`LinkConfig::send_queue`] bytes wait;
+    /// [`CONTROL_RESERVE`] more on the control channel.
     pub fn message(&mut self, peer: PeerId, channel: Channel, bytes: Bytes) -> Result<(), Refused> {
         let Some(pressure) = self.peers.get(&peer) else { return Ok(()) };
-        let (size, limit) = (bytes.len(), self.send_queue);
+        let reserve = if channel == Channel::Control { CONTROL_RESERVE } else { 0 };
+        let (size, limit) = (bytes.len(), self.send_queue + reserve);
         if size > MAX_MESSAGE {
             return Err(Refused::TooLarge { size, limit: MAX_MESSAGE });
         }
-        let waiting = pressure.handed.load(Ordering::Relaxed) + pressure.queued.load(Ordering::Relaxed);
+        let waiting = pressure.outgoing();
         if waiting > 0 && waiting + size > limit {
             return Err(Refused::QueueFull { limit });
         }
@@ -140,6 +148,11 @@ impl Network {
             pressure.handed.fetch_sub(size, Ordering::Relaxed);
             Refused::QueueFull { limit }
         })
+    }
+
+    /// Whether more than half of the messages that may wait for this peer do.
+    pub fn is_pressed(&self, peer: PeerId) -> bool {
+        self.peers.get(&peer).is_some_and(|pressure| pressure.outgoing() > self.send_queue / 2)
     }
 
     /// The session has taken messages of this peer with so many bytes, so that the peer may send more.
@@ -189,5 +202,7 @@ impl fmt::Debug for Network {
     }
 }
 
+#[cfg(test)]
+mod flood;
 #[cfg(test)]
 mod tests;

@@ -100,6 +100,11 @@ mod native {
         garbage_offers_hurt_no_other_link
         a_silent_peer_is_given_up
         links_live_on_without_signaling
+        candidates_before_their_description_are_kept
+        a_handshake_that_does_not_open_is_started_again
+        only_relayed_paths_and_no_turn_server_is_a_reason
+        ice_servers_that_are_of_no_use_keep_nobody_apart
+        spoiled_signals_hurt_no_other_link
     }
 }
 

@@ -6,7 +6,7 @@ use std::{fs, time::Duration};
 use contract::{Peer, Platform, until};
 use coplay_socket::{Rendezvous, Socket, SocketConfig, connect_by};
 
-#[allow(dead_code, reason = "the cases run in another test")]
+#[allow(dead_code, unused_imports, reason = "the cases run in another test")]
 #[path = "common/contract.rs"]
 mod contract;
 

@@ -3,21 +3,15 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::VecDeque,
     rc::Rc,
     time::Duration,
 };
 
 use bytes::Bytes;
 use contract::{Platform, connected, talk, until};
-use coplay_proto::{
-    Lane, PeerId,
-    link::CloseReason,
-    signal::{ClientMessage, IceServer, Signal},
-};
+use coplay_proto::{Lane, PeerId, link::CloseReason};
 use coplay_socket::{
-    Dialect, IceTransportPolicy, MAX_RELIABLE, PathKind, Rendezvous, Signaller, SignallerEvent, Socket, SocketConfig,
-    SocketError, SocketEvent, Waker, connect, connect_by,
+    MAX_RELIABLE, PathKind, Rendezvous, Socket, SocketConfig, SocketError, SocketEvent, Waker, connect, connect_by,
 };
 use js_sys::Promise;
 use wasm_bindgen_futures::JsFuture;
@@ -37,20 +31,18 @@ wasm_bindgen_test_configure!(run_in_browser);
 struct Page {
     rendezvous: Rendezvous,
     config: SocketConfig,
-    /// What becomes of the peers' ways to the room.
-    wrap: fn(Box<dyn Signaller>) -> Box<dyn Signaller>,
 }
 
 impl Page {
     fn new() -> Self {
         let config = SocketConfig { handshake_timeout: Duration::from_secs(3), ..SocketConfig::default() };
-        Self { rendezvous: Rendezvous::new(), config, wrap: |line| line }
+        Self { rendezvous: Rendezvous::new(), config }
     }
 }
 
 impl Platform for Page {
     fn enter(&self) -> Box<dyn Socket> {
-        connect_by(self.config.clone(), (self.wrap)(self.rendezvous.signaller()))
+        connect_by(self.config.clone(), self.rendezvous.signaller())
     }
 
     fn now(&self) -> Duration {
@@ -96,6 +88,11 @@ cases! {
     garbage_offers_hurt_no_other_link
     a_silent_peer_is_given_up
     links_live_on_without_signaling
+    candidates_before_their_description_are_kept
+    a_handshake_that_does_not_open_is_started_again
+    only_relayed_paths_and_no_turn_server_is_a_reason
+    ice_servers_that_are_of_no_use_keep_nobody_apart
+    spoiled_signals_hurt_no_other_link
 }
 
 #[wasm_bindgen_test]
@@ -111,119 +108,6 @@ async fn the_path_names_addresses_and_a_round_trip() {
     assert!(path.kind == PathKind::Host || path.kind == PathKind::PeerReflexive, "{path:?}");
     assert!(path.local.starts_with("udp ") && path.remote.starts_with("udp "), "{path:?}");
     assert!(path.rtt.is_some_and(|rtt| rtt < Duration::from_secs(1)), "{path:?}");
-}
-
-/// A way to the room that can hold signals back, or lose them.
-struct Between<F> {
-    line: Box<dyn Signaller>,
-    sieve: F,
-    sieved: VecDeque<ClientMessage>,
-}
-
-impl<F: FnMut(Signal) -> Vec<Signal>> Signaller for Between<F> {
-    fn dial(&mut self, dialect: Dialect) {
-        self.line.dial(dialect);
-    }
-
-    fn send(&mut self, message: ClientMessage) {
-        match message {
-            ClientMessage::Signal { receiver, data } => {
-                let sieved = (self.sieve)(data).into_iter();
-                self.sieved.extend(sieved.map(|data| ClientMessage::Signal { receiver, data }));
-                while let Some(message) = self.sieved.pop_front() {
-                    self.line.send(message);
-                }
-            }
-            message @ ClientMessage::KeepAlive => self.line.send(message),
-        }
-    }
-
-    fn poll(&mut self) -> Option<SignallerEvent> {
-        self.line.poll()
-    }
-
-    fn set_waker(&mut self, waker: Waker) {
-        self.line.set_waker(waker);
-    }
-}
-
-fn between(line: Box<dyn Signaller>, sieve: impl FnMut(Signal) -> Vec<Signal> + 'static) -> Box<dyn Signaller> {
-    Box::new(Between { line, sieve, sieved: VecDeque::new() })
-}
-
-#[wasm_bindgen_test]
-async fn candidates_before_their_description_are_kept() {
-    let page = Page {
-        wrap: |line| {
-            let mut description = None;
-            // Each side's description is said after its first candidate.
-            between(line, move |signal| match signal {
-                Signal::IceCandidate(_) => [signal].into_iter().chain(description.take()).collect(),
-                _ => {
-                    description = Some(signal);
-                    Vec::new()
-                }
-            })
-        },
-        ..Page::new()
-    };
-    let [mut a, mut b] = connected(&page).await;
-    talk(&page, &mut a, &mut b).await;
-}
-
-#[wasm_bindgen_test]
-async fn a_handshake_that_does_not_open_is_started_again() {
-    let page = Page {
-        config: SocketConfig { handshake_timeout: Duration::from_millis(1500), ..SocketConfig::default() },
-        wrap: |line| {
-            let mut lost = 0;
-            // The first offer or answer of each is lost, with its candidates; so the first attempt cannot succeed.
-            between(line, move |signal| {
-                lost += u32::from(!matches!(signal, Signal::IceCandidate(_)));
-                if lost <= 1 { Vec::new() } else { vec![signal] }
-            })
-        },
-        ..Page::new()
-    };
-    // One's first offer is lost, and so is the other's first answer: it takes three attempts.
-    let page = Page { config: SocketConfig { handshake_attempts: 3, ..page.config }, ..page };
-    let [mut a, mut b] = connected(&page).await;
-    talk(&page, &mut a, &mut b).await;
-}
-
-#[wasm_bindgen_test]
-async fn an_ice_server_that_the_browser_will_not_have_is_passed_over() {
-    let bad = |url: &str| IceServer { urls: vec![url.into()], ..IceServer::default() };
-    let ice_servers = vec![bad("nonsense"), bad("http://example.org"), bad("turn:192.0.2.1"), bad("")];
-    let mut page = Page::new();
-    page.config.ice_servers = ice_servers.clone();
-    page.rendezvous = Rendezvous::with_ice_servers(ice_servers);
-    let [mut a, mut b] = connected(&page).await;
-    talk(&page, &mut a, &mut b).await;
-}
-
-#[wasm_bindgen_test]
-async fn only_relayed_paths_and_no_turn_server_is_a_reason() {
-    let mut page = Page::new();
-    page.config.ice_transport_policy = IceTransportPolicy::Relay;
-    page.config.handshake_timeout = Duration::from_millis(500);
-    let reasons = Rc::new(RefCell::new(Vec::new()));
-    let mut sockets = [page.enter(), page.enter()];
-    let end = page.now() + Duration::from_secs(20);
-    while reasons.borrow().len() < 2 {
-        assert!(page.now() < end, "nobody gave up");
-        for socket in &mut sockets {
-            while let Some(event) = socket.poll(page.now()) {
-                match event {
-                    SocketEvent::Closed(_, CloseReason::Failed(reason)) => reasons.borrow_mut().push(reason),
-                    SocketEvent::Opened(_) => panic!("opened without a relay"),
-                    _ => {}
-                }
-            }
-        }
-        page.turn().await;
-    }
-    assert!(reasons.borrow().iter().all(|reason| reason.contains("TURN")), "{reasons:?}");
 }
 
 /// A peer that is polled by its waker alone: it says back what it hears, and counts.

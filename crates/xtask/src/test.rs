@@ -60,6 +60,8 @@ pub(crate) fn web() -> Result {
     command.args(["--profile", "web", "--lib", "--tests"]).args(IN_BROWSER);
     command.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner);
     command.env("WASM_BINDGEN_TEST_WEBDRIVER_JSON", file).env("CHROMEDRIVER", driver);
+    // Tests that do not ask for a browser run in one as well, and not in Node.
+    command.env("WASM_BINDGEN_USE_BROWSER", "1");
     // In seconds. By default the runner gives all tests of a file 20 together.
     command.env("WASM_BINDGEN_TEST_TIMEOUT", "300").env("WASM_BINDGEN_TEST_DRIVER_TIMEOUT", "60");
     run(&mut command)

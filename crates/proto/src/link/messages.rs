@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::Channel;
 
 use super::{
-    MAX_DATAGRAM, MAX_MESSAGE, Refused,
+    CONTROL_RESERVE, MAX_DATAGRAM, MAX_MESSAGE, Refused,
     receipts::FragmentId,
     wire::{self, FRAGMENT_BYTES, MAX_HEADER},
 };
@@ -65,7 +65,8 @@ impl Outgoing {
         if bytes.len() > MAX_MESSAGE {
             return Err(Refused::TooLarge { size: bytes.len(), limit: MAX_MESSAGE });
         }
-        let full = self.bytes + bytes.len() > self.limit;
+        let reserve = if channel == Channel::Control { CONTROL_RESERVE } else { 0 };
+        let full = self.bytes + bytes.len() > self.limit + reserve;
         let (limit, queue) = (self.limit, self.queue(channel));
         if full || queue.messages.len() >= MAX_WAITING {
             return Err(Refused::QueueFull { limit });

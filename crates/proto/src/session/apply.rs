@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use super::{
-    Denied, Fact, MAX_VALUE, Session, TypeId,
+    Denied, Fact, MAX_STATE_BYTES, MAX_VALUE, Session, TypeId,
+    config::STATE_SLACK,
     frame::{self, Meta, PartRecord, Record},
     inbox,
     membership::Known,
@@ -69,7 +70,10 @@ impl Session {
             let ticks = f64::from(header.tick.0) + f64::from(fraction) / 256.0;
             self.clock.sample(self.now, ticks, rtt / 2);
         }
-        for record in records {
+        // Inputs come first in a frame, and may be lawful only by what else is in it.
+        let (inputs, states): (Vec<_>, Vec<_>) =
+            records.into_iter().partition(|record| matches!(record, Record::Input { .. }));
+        for record in states.into_iter().chain(inputs) {
             if self.peers.get(&peer).is_none_or(|link| link.pair.is_none()) {
                 return;
             }
@@ -77,6 +81,7 @@ impl Session {
                 Record::State { entity, epoch, meta, parts } => {
                     if let Some(parts) = self.shared(peer, parts) {
                         self.state(from, State { entity, epoch, meta, parts });
+                        self.weigh(from, entity);
                     }
                 }
                 Record::End { entity, epoch } => self.ended(from, entity, epoch),
@@ -172,7 +177,7 @@ impl Session {
         let mut known = Entity::new(owner, epoch - u32::from(handoff.is_some()), controller);
         known.stamp = from.stamp;
         self.store.insert(entity, known);
-        self.claims.resolved(entity, epoch);
+        self.resolved(entity, epoch);
         let controller = controller.and_then(|controller| self.roster.peer(controller));
         self.fact(Fact::Spawned { entity, owner: owner_peer, controller });
         match handoff {
@@ -197,8 +202,10 @@ impl Session {
                 self.controller_changed(entity);
             }
             self.reowned(entity, meta);
+            self.expect(entity, meta);
         }
         self.write_parts(from, entity, &parts);
+        self.settle(entity);
         self.relay(entity, from);
     }
 
@@ -236,7 +243,7 @@ impl Session {
         };
         match proof {
             Proof::Stale => {}
-            Proof::Unproven => self.claim(from.member, entity),
+            Proof::Unproven => self.claim(from.member, entity, epoch),
             Proof::Forged => self.deny(from, Denied::NotOwner(entity)),
             Proof::Proven => match handoff {
                 Some(handoff) => {
@@ -259,7 +266,7 @@ impl Session {
         let Some(known) = self.store.own(entity, meta.owner, epoch) else { return };
         known.stamp = from.stamp;
         let (news, controlled) = (known.previous != Some(meta.owner), known.set_controller(controller));
-        self.claims.resolved(entity, epoch);
+        self.resolved(entity, epoch);
         if news {
             self.fact(Fact::Owner(entity, owner));
         }
@@ -267,8 +274,45 @@ impl Session {
             self.controller_changed(entity);
         }
         self.inputs_changed(entity);
+        self.expect(entity, meta);
         self.write_parts(from, entity, &parts);
+        self.settle(entity);
         self.relay(entity, from);
+    }
+
+    /// The host says how much there is of an entity that has another owner.
+    fn expect(&mut self, entity: NetId, meta: Meta) {
+        if self.is_guest()
+            && let Some(known) = self.store.get_mut(entity)
+        {
+            known.whole = meta.handoff;
+        }
+    }
+
+    /// Once the host has told us all of an entity that has another owner: what else we wrote while we owned it, or
+    /// thought so, the host did not take, and nobody else has it.
+    fn settle(&mut self, entity: NetId) {
+        let Some(known) = self.store.get_mut(entity) else { return };
+        let heard = known.parts.values().filter(|part| part.stamp > Stamp::default()).count();
+        if known.whole.take_if(|whole| heard >= *whole as usize).is_none() {
+            return;
+        }
+        for (component, part) in &mut known.parts {
+            if part.stamp == Stamp::default() && part.value.take().is_some() {
+                part.version += 1;
+                self.out.push_back(super::Output::Fact(Fact::Removed(entity, *component)));
+            }
+        }
+    }
+
+    /// Counts what came. Guests leave it to the host to see to the limit, and only check the host itself.
+    fn weigh(&mut self, from: From, entity: NetId) {
+        self.store.weigh(entity);
+        let Some(owner) = self.store.get(entity).map(|known| known.owner) else { return };
+        let slack = if self.is_guest() { 2 * STATE_SLACK } else { STATE_SLACK };
+        if self.store.bytes(owner) > MAX_STATE_BYTES + slack {
+            self.misbehaves(from.peer, "more state than a member can own");
+        }
     }
 
     /// Components of an entity that is being given to us, or, as the host sees it, to another.
@@ -329,6 +373,8 @@ impl Session {
                 }
             }
             Some(known) if known.previous == Some(from.member) && epoch <= known.epoch => Proof::Stale,
+            // Of an epoch that is over, like any other record: a guest ends what it gave to a leaver, who had given it on.
+            Some(known) if epoch < known.epoch => Proof::Stale,
             Some(known) if self.is_host() || epoch <= known.epoch => Proof::Forged,
             Some(_) => self.proof(from.member, entity, epoch),
             None if entity.creator == from.member || orphan.is_some_and(|orphan| epoch > orphan.epoch) => Proof::Proven,
@@ -337,7 +383,7 @@ impl Session {
         };
         match proof {
             Proof::Stale => {}
-            Proof::Unproven => self.claim(from.member, entity),
+            Proof::Unproven => self.claim(from.member, entity, epoch),
             Proof::Forged => self.deny(from, Denied::NotOwner(entity)),
             Proof::Proven => {
                 if self.end(entity) {

@@ -8,6 +8,11 @@ use crate::{Topology, link, schema::Schema};
 pub const MAX_MEMBERS: u16 = 256;
 /// The most living entities that one member can own.
 pub const MAX_ENTITIES: usize = 65_536;
+/// The most bytes of values that the living entities of one member can have in all.
+pub const MAX_STATE_BYTES: usize = 64 << 20;
+/// What a remote owner may have on top. Entities that are given to it, and what others write and give away meanwhile, are
+/// not heard of in the same order everywhere: a minute of all that [`SessionConfig::budget`] lets through by default.
+pub(super) const STATE_SLACK: usize = 16 << 20;
 /// The most bytes of one component's value: it goes whole into one frame, with all that names it.
 pub const MAX_VALUE: usize = 1024;
 /// The most bytes of one input's value: three of them go into one frame.
@@ -63,7 +68,12 @@ impl SessionConfig {
         usize::from(self.max_players.clamp(1, MAX_MEMBERS))
     }
 
+    /// Ticks a second, within its limits.
+    pub(super) fn rate(&self) -> u16 {
+        self.tick_rate.clamp(1, 240)
+    }
+
     pub(super) fn tick_rate(&self) -> f64 {
-        f64::from(self.tick_rate.clamp(1, 240))
+        f64::from(self.rate())
     }
 }

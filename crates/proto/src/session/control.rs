@@ -19,6 +19,8 @@ pub(super) const MAX_TOMBSTONES: usize = 2048;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Hello {
     pub(super) topology: Topology,
+    /// Ticks a second.
+    pub(super) tick_rate: u16,
     pub(super) session: Option<SessionInfo>,
     pub(super) schema: Schema,
 }
@@ -40,7 +42,8 @@ pub(super) enum Control {
     Roster(RosterWire),
     /// From the leader: a peer was admitted.
     Join(Term, Seat),
-    /// From the leader: a member has left. Passed on by others to the member itself, if it still has links.
+    /// From the leader: a member has left. Passed on by others to the member itself, if it still has links. To the
+    /// leader: the sender itself leaves, as its link to the leader is too slow.
     Leave(Term, MemberId, LeaveReason),
     /// To the longest member: the sender has lost its link to the leader of this term.
     Lost(Term),
@@ -62,6 +65,8 @@ pub(super) enum LeaveReason {
     Lost,
     /// It was in another session meanwhile, and gets another seat at once.
     Returns,
+    /// More was sent over its link than that carries.
+    TooSlow,
 }
 
 /// A message that was read.
@@ -119,7 +124,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let hello = Hello { topology: Topology::Host, session: None, schema: Schema::default() };
+        let hello = Hello { topology: Topology::Host, tick_rate: 60, session: None, schema: Schema::default() };
         assert_eq!(decode(&encode_hello(&hello)), Ok(Message::Hello(Box::new(hello))));
         let entity = NetId { creator: MemberId { slot: 1, incarnation: 2 }, counter: 3 };
         for control in [Control::Ask, Control::Want(entity), Control::Lost(Term(4)), Control::Full(3)] {
@@ -158,7 +163,7 @@ mod tests {
         };
         let most = (1..).take_while(|count| Schema::new((0..*count).map(shared).collect()).is_ok()).last();
         let schema = Schema::new((0..most.expect("some")).map(shared).collect()).expect("fits");
-        let hello = Hello { topology: Topology::Host, session: None, schema };
+        let hello = Hello { topology: Topology::Host, tick_rate: 60, session: None, schema };
         let message = encode_hello(&hello);
         assert!(message.len() < crate::link::MAX_MESSAGE, "{}", message.len());
         assert_eq!(decode(&message), Ok(Message::Hello(Box::new(hello))));

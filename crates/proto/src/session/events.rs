@@ -162,6 +162,17 @@ impl Session {
         }
     }
 
+    pub(super) fn event_relays(&self, peer: PeerId, message: &[u8]) -> Vec<PeerId> {
+        let paired = self.peers.get(&peer).is_some_and(|link| link.pair.is_some());
+        match read(message) {
+            Ok(Envelope { route: Route::Others, .. }) if paired && self.is_host() => self.paired(Some(peer)),
+            Ok(Envelope { route: Route::To(member), .. }) if paired && self.is_host() => {
+                self.roster.peer(member).filter(|to| *to != peer).into_iter().collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Takes the events that waited for a member to become known.
     pub(super) fn take_waiting_events(&mut self, host: PeerId) {
         let Some(pair) = self.peers.get_mut(&host).and_then(|link| link.pair.as_mut()) else { return };

@@ -20,6 +20,8 @@ pub enum Input {
     Leader(Leader),
     /// Something came over the link to this peer.
     Link(PeerId, LinkEvent),
+    /// There was no room for a message to this peer ([`crate::link::Refused::QueueFull`]): it is lost.
+    Overflow(PeerId),
     /// The end of one or more ticks of the game: what has changed is to be sent.
     Flush,
     /// Time has passed. Due at least every 100 ms; a [`Self::Flush`] does as well.

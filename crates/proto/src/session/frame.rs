@@ -47,7 +47,8 @@ pub(super) struct Header {
 pub(super) struct Meta {
     pub(super) owner: MemberId,
     pub(super) controller: Option<MemberId>,
-    /// To the owner itself, when it is given the entity: of how many components it has to hear before it is in charge.
+    /// Of how many components there is to hear. To the owner itself, when it is given the entity: before it is in charge.
+    /// From the host, when the owner has changed: before what else a guest has is void.
     pub(super) handoff: Option<u32>,
 }
 

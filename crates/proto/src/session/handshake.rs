@@ -1,7 +1,7 @@
 //! Whether two peers can play together: greetings, and where each message of the control channel goes.
 
 use super::{
-    DisconnectReason, Fact, Session, Standing,
+    DisconnectReason, Fact, Session, SessionConfig, Standing,
     control::{self, Control, Hello, Message},
     membership::SessionInfo,
 };
@@ -10,7 +10,8 @@ use crate::{Channel, PROTOCOL_VERSION, PeerId, schema::Schema};
 impl Session {
     /// Says what we speak and share, and which session we are in.
     pub(super) fn greet(&mut self, peer: PeerId, session: Option<SessionInfo>) {
-        let hello = Hello { topology: self.config.topology, session, schema: self.config.schema.clone() };
+        let SessionConfig { topology, ref schema, .. } = self.config;
+        let hello = Hello { topology, tick_rate: self.config.rate(), session, schema: schema.clone() };
         let message = control::encode_hello(&hello);
         self.out.push_back(super::Output::Message(peer, Channel::Control, message.into()));
     }
@@ -46,10 +47,14 @@ impl Session {
     }
 
     fn hello(&mut self, peer: PeerId, hello: Hello) {
-        let Hello { topology, session, schema } = hello;
+        let Hello { topology, tick_rate, session, schema } = hello;
         let ours = self.config.topology;
         if topology != ours {
             return self.refuse(peer, DisconnectReason::Topology { ours, theirs: topology }, session);
+        }
+        let ours = self.config.rate();
+        if tick_rate != ours {
+            return self.refuse(peer, DisconnectReason::TickRate { ours, theirs: tick_rate }, session);
         }
         if schema.validate_remote().is_err() {
             return self.misbehaves(peer, "a schema that no coplay peer has");

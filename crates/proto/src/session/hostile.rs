@@ -236,6 +236,52 @@ fn whoever_sends_what_is_not_of_the_protocol_is_thrown_out_alone() {
     }
 }
 
+#[test]
+fn whoever_tells_of_more_state_than_one_can_own_is_thrown_out_alone() {
+    for topology in [Topology::Mesh, Topology::Host] {
+        let mut room = Room::new(topology);
+        let (leader, entity) = (room.honest[0], room.entities[3]);
+        let owner = room.member(room.hostile);
+        let most = super::MAX_STATE_BYTES + super::config::STATE_SLACK;
+        // As if it had told us of it in many frames.
+        room.net.act(leader, |session| {
+            let known = session.store.get_mut(entity).expect("known");
+            known.set(TypeId(9), Some(vec![0; most - 10].into()), Tick(1));
+            session.store.weigh(entity);
+        });
+        room.records(leader, &[state(entity, 0, Some(owner))]);
+        assert!(room.net.session(leader).owner(entity).is_some(), "as much as it may");
+        let part = PartRecord { component: POS.0, value: Some(vec![9; 200].into()), tick: Tick(2) };
+        room.records(leader, &[Record::State { entity, epoch: 0, meta: None, parts: vec![part] }]);
+        room.net.run_for(SECOND);
+        let session = room.net.session(leader);
+        assert_eq!((session.owner(entity), session.members().count()), (None, 3), "{topology:?}");
+        assert_eq!(session.store.bytes(owner), 0);
+        let left = |fact| if let Fact::Left { peer, reason, .. } = fact { Some((peer, reason)) } else { None };
+        let left: Vec<_> = room.net.facts(leader).into_iter().filter_map(left).collect();
+        let reason = super::DisconnectReason::Malformed("more state than a member can own");
+        assert_eq!(left, [(room.hostile, reason)]);
+        room.assert_unhurt();
+    }
+}
+
+#[test]
+fn a_member_only_speaks_for_itself_when_it_leaves() {
+    for topology in [Topology::Mesh, Topology::Host] {
+        let mut room = Room::new(topology);
+        let leader = room.honest[0];
+        let (hostile, other) = (room.member(room.hostile), room.member(room.honest[1]));
+        let term = room.net.session(leader).term().expect("in");
+        room.control(leader, &Control::Leave(term, other, LeaveReason::TooSlow));
+        room.control(leader, &Control::Leave(term, hostile, LeaveReason::Kicked));
+        assert_eq!(room.net.session(leader).members().count(), 4);
+        room.control(leader, &Control::Leave(term, hostile, LeaveReason::TooSlow));
+        assert_eq!(room.net.session(leader).members().count(), 3);
+        room.net.run_for(SECOND);
+        room.assert_unhurt();
+    }
+}
+
 fn member() -> impl Strategy<Value = MemberId> {
     (0_u16..5, 0_u16..2).prop_map(|(slot, incarnation)| MemberId { slot, incarnation })
 }
@@ -289,7 +335,8 @@ fn control() -> impl Strategy<Value = Control> {
         any::<u16>().prop_map(Control::Full),
         roster().prop_map(Control::Roster),
         (term(), seat()).prop_map(|(term, seat)| Control::Join(term, seat)),
-        (term(), member()).prop_map(|(term, member)| Control::Leave(term, member, LeaveReason::Lost)),
+        (term(), member(), prop_oneof![Just(LeaveReason::Lost), Just(LeaveReason::TooSlow)])
+            .prop_map(|(term, member, why)| Control::Leave(term, member, why)),
         term().prop_map(Control::Lost),
         (term(), peer()).prop_map(|(term, into)| Control::Absorbed(term, into)),
         proptest::collection::vec((member(), Just(vec![(0, 5)])), 0..3).prop_map(Control::Tombstones),
@@ -366,7 +413,7 @@ proptest! {
         session.handle(Duration::ZERO, Input::Entered { me, leader: Some(crate::signal::Leader { peer: leader, term }) });
         session.handle(Duration::ZERO, Input::Link(stranger, LinkEvent::Opened));
         if greets {
-            let hello = control::Hello { topology: Topology::Mesh, session: None, schema: session.config().schema.clone() };
+            let hello = control::Hello { topology: Topology::Mesh, tick_rate: 60, session: None, schema: session.config().schema.clone() };
             let message = control::encode_hello(&hello).into();
             session.handle(Duration::ZERO, Input::Link(stranger, LinkEvent::Message(Channel::Control, message)));
         }

@@ -72,7 +72,9 @@ impl Session {
             return;
         }
         if known.controller != Some(from.member) && !self.is_guest() {
-            if !known.former.contains(&from.member) {
+            // Who owned it just before may have named itself, and we have not heard of that yet.
+            let owns = known.owner == from.member || known.previous == Some(from.member);
+            if !owns && !known.former.contains(&from.member) {
                 self.deny(from, Denied::NotController(entity));
             }
             return;

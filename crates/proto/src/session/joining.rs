@@ -56,7 +56,7 @@ impl Session {
     /// The peer says which session it is in. Where two meet, the lower one gives way.
     pub(super) fn meet(&mut self, peer: PeerId) {
         let Some(link) = self.peers.get(&peer) else { return };
-        let (info, told) = (link.info, link.told);
+        let (info, told, greeted) = (link.info, link.told, link.types.is_some());
         if let Standing::Seeking { since, asked } = self.standing
             && asked == Some(peer)
             && info.is_none_or(|info| info.leader != peer)
@@ -67,7 +67,14 @@ impl Session {
         if self.into == Some(peer) && info.is_none() {
             self.into = None;
         }
-        let (Some(ours), Some(theirs)) = (self.roster.info().filter(|_| self.member().is_some()), info) else { return };
+        let Some(ours) = self.roster.info().filter(|_| self.member().is_some()) else { return };
+        let deserted =
+            |theirs: SessionInfo| theirs.id != ours.id || (theirs.term >= ours.term && theirs.leader != peer);
+        if greeted && !self.is_leader() && self.leader() == Some(peer) && info.is_none_or(deserted) {
+            // It follows another leader, who has not heard of us, or is in another session.
+            return self.dissolve(info.map_or(peer, |info| info.leader));
+        }
+        let Some(theirs) = info else { return };
         if theirs.leader != peer {
             return;
         }

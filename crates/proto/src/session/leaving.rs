@@ -7,7 +7,7 @@ use super::{
     ownership::Claims,
     store::{Orphan, Store},
 };
-use crate::{MemberId, NetId, PeerId, Term, Topology};
+use crate::{Channel, MemberId, NetId, PeerId, Term, Topology};
 
 impl Session {
     /// The link to a peer is over.
@@ -43,11 +43,30 @@ impl Session {
         }
     }
 
+    /// A message to the peer is lost, as its link is too slow for all that was sent. One of the two has to go: the
+    /// leader stays, and of two others of a mesh, both do without the link.
+    pub(super) fn too_slow(&mut self, peer: PeerId) {
+        let reason = DisconnectReason::TooSlow;
+        // What comes after the message that is lost is not to come without it.
+        let behind = |output: &Output| matches!(output, Output::Message(to, Channel::Events, _) if *to == peer);
+        self.out.retain(|output| !behind(output));
+        match (self.member(), self.roster.member(peer)) {
+            _ if !self.peers.contains_key(&peer) => {}
+            (Some(_), Some(member)) if self.is_leader() => self.declare(member, &reason),
+            (Some(me), Some(_)) if self.leader() == Some(peer) => {
+                self.say(peer, &Control::Leave(self.roster.term, me, LeaveReason::TooSlow));
+                self.close(reason);
+            }
+            _ => self.drop_link(peer, reason),
+        }
+    }
+
     /// As the leader: the member is gone.
     pub(super) fn declare(&mut self, member: MemberId, reason: &DisconnectReason) {
         let why = match reason {
             DisconnectReason::Goodbye => LeaveReason::Goodbye,
             DisconnectReason::Kicked => LeaveReason::Kicked,
+            DisconnectReason::TooSlow => LeaveReason::TooSlow,
             _ => LeaveReason::Lost,
         };
         if let Some(seat) = self.roster.leave(member) {
@@ -62,6 +81,7 @@ impl Session {
         let reason = match why {
             LeaveReason::Goodbye => DisconnectReason::Goodbye,
             LeaveReason::Kicked => DisconnectReason::Kicked,
+            LeaveReason::TooSlow => DisconnectReason::TooSlow,
             LeaveReason::Lost | LeaveReason::Returns => DisconnectReason::Declared,
         };
         if Some(member) == self.member() {
@@ -69,6 +89,10 @@ impl Session {
             let astray = self.leader_is_lost() && term >= self.roster.term && self.roster.member(peer).is_some();
             if leads || astray {
                 self.close(reason);
+            }
+        } else if self.is_leader() {
+            if why == LeaveReason::TooSlow && self.roster.member(peer) == Some(member) {
+                self.declare(member, &reason);
             }
         } else if leads && let Some(seat) = self.roster.leave(member) {
             if why == LeaveReason::Returns {
@@ -133,9 +157,13 @@ impl Session {
         let owned = self.store.iter().filter(|(_, known)| known.owner == member);
         let owned: Vec<_> = owned.map(|(entity, known)| (entity, known.epoch, known.released)).collect();
         for (entity, epoch, released) in owned {
-            // What we gave to the leaver, the host may not have heard of yet: then it is still ours to end.
-            if host || (guest && released) {
+            if host {
                 self.end_everywhere(entity);
+            } else if guest && released {
+                // The host may not have heard yet that we gave it to the leaver: then it is still ours to end. Or it
+                // has, and the leaver has given it on, which we have not heard: then it comes back as the host has it.
+                self.orphan(entity, Orphan { epoch: epoch.saturating_sub(1), owner: member });
+                self.tell_end(entity, epoch, None);
             } else {
                 self.orphan(entity, Orphan { epoch, owner: member });
             }

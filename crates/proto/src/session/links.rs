@@ -69,6 +69,7 @@ impl Session {
         if matches!(event, LinkEvent::Opened) {
             return self.opened(peer);
         }
+        let host = self.is_host();
         let Some(link) = self.peers.get_mut(&peer) else {
             if let LinkEvent::Closed(reason) = event {
                 self.unreachable(peer, reason);
@@ -82,6 +83,8 @@ impl Session {
             LinkEvent::State(frame) => self.hold(peer, frame.len(), Held::Frame(frame)),
             LinkEvent::Message(Channel::Control, message) => self.control(peer, &message),
             LinkEvent::Message(Channel::Events, message) if paired => self.event(peer, message),
+            // A host lets in whom it pairs with, in one: what came before cannot be for this session.
+            LinkEvent::Message(Channel::Events, _) if host => {}
             LinkEvent::Message(Channel::Events, message) => self.hold(peer, message.len(), Held::Event(message)),
             LinkEvent::Unresponsive | LinkEvent::Responsive => {
                 let silent = matches!(event, LinkEvent::Unresponsive);
@@ -308,7 +311,7 @@ impl Session {
     }
 
     /// Closes a link from here, for a reason that lies with the peer.
-    fn drop_link(&mut self, peer: PeerId, reason: DisconnectReason) {
+    pub(super) fn drop_link(&mut self, peer: PeerId, reason: DisconnectReason) {
         if self.roster.member(peer).is_none() {
             self.fact(Fact::Refused(peer, reason.clone()));
         }

@@ -77,7 +77,8 @@ struct View {
     parts: BTreeMap<TypeId, Sent>,
     /// The flush in which something of it was sent last; 0 for none.
     last: u64,
-    /// Whether the peer is given the entity.
+    /// Whether the peer is told of how many components it has to hear: as it is given the entity, or because another
+    /// owner than it knows has less than it may have.
     handing: bool,
 }
 
@@ -137,12 +138,13 @@ impl Outbox {
         };
     }
 
-    /// The peer is to be told everything of the entity anew. `handing`: as it is given the entity.
+    /// The peer is to be told everything of the entity anew. `handing`: and how much that is.
     pub(super) fn renew(&mut self, entity: NetId, handing: bool) {
-        self.drop_view(entity);
+        // An entity that the peer knows does not queue up behind those that it has never heard of.
+        let last = self.drop_view(entity);
         self.generations += 1;
-        self.views.insert(entity, View { generation: self.generations, handing, ..View::default() });
-        self.fresh.insert(entity);
+        self.views.insert(entity, View { generation: self.generations, handing, last, ..View::default() });
+        self.touch(entity);
     }
 
     /// Whether the peer is given the entity by the view that it has.
@@ -419,10 +421,12 @@ impl Outbox {
         self.views.get_mut(&entity).filter(|view| view.generation == generation)
     }
 
-    fn drop_view(&mut self, entity: NetId) {
+    /// Forgets what the peer was told. Says in which flush it was told something last.
+    fn drop_view(&mut self, entity: NetId) -> u64 {
         let last = self.views.remove(&entity).map_or(0, |view| view.last);
         self.live.remove(&(last, entity));
         self.fresh.remove(&entity);
+        last
     }
 
     fn refill(&mut self, now: Duration, budget: f64) {

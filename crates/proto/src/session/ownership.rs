@@ -34,6 +34,7 @@ pub(super) struct Claims {
 
 #[derive(Clone, Copy, Debug)]
 struct Claim {
+    epoch: u32,
     since: Duration,
     reported: bool,
 }
@@ -58,14 +59,19 @@ impl Claims {
         }
     }
 
-    /// The entity is known to have this epoch now.
-    pub(super) fn resolved(&mut self, entity: NetId, epoch: u32) {
+    /// The entity is known to have this epoch now. Says whether somebody claims a later one.
+    fn resolved(&mut self, entity: NetId, epoch: u32) -> bool {
         if self.grants.get(&entity).is_some_and(|(granted, _)| *granted <= epoch) {
             self.grants.remove(&entity);
         }
+        let mut later = false;
         for claims in self.claims.values_mut() {
-            claims.remove(&entity);
+            if claims.get(&entity).is_some_and(|claim| claim.epoch <= epoch) {
+                claims.remove(&entity);
+            }
+            later |= claims.contains_key(&entity);
         }
+        later
     }
 
     /// Who claims the entity.
@@ -89,16 +95,20 @@ impl Session {
             return Ok(());
         }
         let epoch = known.epoch + 1;
+        if !self.store.fits(entity, member) {
+            return Err(WriteError::StateFull { limit: super::MAX_STATE_BYTES });
+        }
         if let Some(known) = self.store.own(entity, member, epoch) {
             known.released = member != me;
         }
-        let over = if self.is_guest() { self.roster.leader() } else { Some(to) };
-        if let Some(pair) = over.and_then(|over| self.peers.get_mut(&over)?.pair.as_mut()) {
-            pair.outbox.renew(entity, true);
-        }
         match self.config.topology {
-            Topology::Mesh => self.say_all(&Control::Grant(entity, epoch, member), Some(to)),
-            Topology::Host => self.changed(entity, over),
+            Topology::Mesh => {
+                if let Some(pair) = self.peers.get_mut(&to).and_then(|link| link.pair.as_mut()) {
+                    pair.outbox.renew(entity, true);
+                }
+                self.say_all(&Control::Grant(entity, epoch, member), Some(to));
+            }
+            Topology::Host => self.tell_anew(entity, true),
         }
         self.inputs_changed(entity);
         Ok(())
@@ -123,14 +133,30 @@ impl Session {
     }
 
     /// Notes that a member claims an entity, and asks whoever can confirm it.
-    pub(super) fn claim(&mut self, member: MemberId, entity: NetId) {
+    pub(super) fn claim(&mut self, member: MemberId, entity: NetId, epoch: u32) {
         let confirmer = self.confirmer(entity).filter(|confirmer| *confirmer != member && self.hears(*confirmer));
         let claims = self.claims.claims.entry(member).or_default();
-        if claims.len() >= MAX_CLAIMS || claims.contains_key(&entity) {
+        if let Some(claim) = claims.get_mut(&entity) {
+            claim.epoch = claim.epoch.max(epoch);
             return;
         }
-        claims.insert(entity, Claim { since: self.now, reported: false });
+        if claims.len() >= MAX_CLAIMS {
+            return;
+        }
+        claims.insert(entity, Claim { epoch, since: self.now, reported: false });
         if let Some(peer) = confirmer.and_then(|confirmer| self.roster.peer(confirmer)) {
+            self.say(peer, &Control::Want(entity));
+        }
+    }
+
+    /// The entity is known to have this epoch now. Where a later one was claimed before, its owner says who is next:
+    /// if it has said so already, we turned it down.
+    pub(super) fn resolved(&mut self, entity: NetId, epoch: u32) {
+        let owner = self.store.get(entity).map(|known| known.owner);
+        if self.claims.resolved(entity, epoch)
+            && let Some(owner) = owner.filter(|owner| self.hears(*owner))
+            && let Some(peer) = self.roster.peer(owner)
+        {
             self.say(peer, &Control::Want(entity));
         }
     }
@@ -156,7 +182,7 @@ impl Session {
             None => entity.creator == member || earlier.is_some_and(|(_, to)| to == member),
         };
         if !proven {
-            return self.claim(member, entity);
+            return self.claim(member, entity, epoch);
         }
         if self.roster.known(to) == super::Known::Dead {
             self.orphan(entity, Orphan { epoch, owner: to });
@@ -307,7 +333,7 @@ impl Session {
         let Some(known) = self.store.own(entity, to, epoch) else { return };
         known.previous = Some(from);
         let controlled = known.set_controller(controller);
-        self.claims.resolved(entity, epoch);
+        self.resolved(entity, epoch);
         let owner = self.roster.peer(to);
         if let Some(owner) = owner {
             self.fact(Fact::Owner(entity, owner));
@@ -316,11 +342,18 @@ impl Session {
             self.controller_changed(entity);
         }
         self.inputs_changed(entity);
-        self.changed(entity, None);
-        if self.is_host()
-            && let Some(pair) = owner.and_then(|owner| self.peers.get_mut(&owner)?.pair.as_mut())
-        {
-            pair.outbox.renew(entity, true);
+        self.tell_anew(entity, self.is_host());
+    }
+
+    /// The entity has another owner, and it is for us to tell the peers all of it, whatever they were told before. What
+    /// is still on its way counts for nothing where the news overtake it; in a mesh, the owners in between may have
+    /// told something else; and under a host, who lost an entity may have written what the host never took (`whole`
+    /// says how much there is).
+    fn tell_anew(&mut self, entity: NetId, whole: bool) {
+        for link in self.peers.values_mut() {
+            if let Some(pair) = &mut link.pair {
+                pair.outbox.renew(entity, whole);
+            }
         }
     }
 

@@ -37,6 +37,18 @@ pub enum DisconnectReason {
         /// Theirs.
         theirs: Topology,
     },
+    /// The other one's ticks are of another length.
+    #[error("N0008: runs {theirs} ticks a second, this peer {ours}: use the same tick rate on every peer")]
+    TickRate {
+        /// Ours.
+        ours: u16,
+        /// Theirs.
+        theirs: u16,
+    },
+    /// More events were sent than its link, or ours to the leader, carries, and there was no room for another one. To
+    /// leave it out and go on would break their order.
+    #[error("was cut off: the link is too slow for all the events that were sent over it: send fewer, or smaller ones")]
+    TooSlow,
     /// The link to it is gone.
     #[error("{0}")]
     Link(crate::link::CloseReason),
@@ -97,6 +109,14 @@ pub enum WriteError {
         /// Its size in bytes.
         size: usize,
         /// The most it may have: [`super::MAX_VALUE`] or [`super::MAX_INPUT`].
+        limit: usize,
+    },
+    /// The owner's entities have as much state as they may.
+    #[error(
+        "the entities of one owner can have {limit} bytes of values, and that is reached: despawn some, or share less"
+    )]
+    StateFull {
+        /// The most they may have: [`super::MAX_STATE_BYTES`].
         limit: usize,
     },
     /// The peer that was named is no member.

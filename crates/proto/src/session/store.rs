@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::{MAX_ENTITIES, TypeId, tombstones::Tombstones};
+use super::{MAX_ENTITIES, MAX_STATE_BYTES, TypeId, tombstones::Tombstones};
 use crate::{MemberId, NetId, Tick};
 
 /// The most orphans that are remembered; older ones become tombstones.
@@ -69,6 +69,10 @@ pub(super) struct Entity {
     /// We gave it away with its present epoch, and see to it that the new owner gets it.
     pub(super) released: bool,
     pub(super) handoff: Option<Handoff>,
+    /// Bytes of all values, as they count for the owner.
+    bytes: usize,
+    /// Of how many components the host has: what it has not told us of then is no more.
+    pub(super) whole: Option<u32>,
 }
 
 impl Entity {
@@ -84,6 +88,8 @@ impl Entity {
             previous: None,
             released: false,
             handoff: None,
+            bytes: 0,
+            whole: None,
         }
     }
 
@@ -105,6 +111,10 @@ impl Entity {
         for part in self.parts.values_mut() {
             part.stamp = Stamp(0);
         }
+    }
+
+    fn size(&self) -> usize {
+        self.parts.values().filter_map(|part| part.value.as_ref()).map(Bytes::len).sum()
     }
 
     /// Changes who controls it. Says whether that is a change.
@@ -130,11 +140,19 @@ pub(super) struct Orphan {
     pub(super) owner: MemberId,
 }
 
+/// How much a member owns.
+#[derive(Clone, Copy, Debug, Default)]
+struct Holding {
+    entities: usize,
+    /// Bytes of all values.
+    bytes: usize,
+}
+
 /// All entities of the session, the living and the dead.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Store {
     entities: BTreeMap<NetId, Entity>,
-    by_owner: BTreeMap<MemberId, usize>,
+    by_owner: BTreeMap<MemberId, Holding>,
     orphans: BTreeMap<NetId, Orphan>,
     pub(super) tombstones: Tombstones,
 }
@@ -159,7 +177,33 @@ impl Store {
 
     /// Whether the member has as many living entities as it may.
     pub(super) fn full(&self, owner: MemberId) -> bool {
-        self.by_owner.get(&owner).is_some_and(|count| *count >= MAX_ENTITIES)
+        self.by_owner.get(&owner).is_some_and(|holding| holding.entities >= MAX_ENTITIES)
+    }
+
+    /// How many bytes the values of the member's living entities have.
+    pub(super) fn bytes(&self, owner: MemberId) -> usize {
+        self.by_owner.get(&owner).map_or(0, |holding| holding.bytes)
+    }
+
+    /// Whether the owner may write a value of this size.
+    pub(super) fn takes(&self, entity: NetId, component: TypeId, size: usize) -> bool {
+        let Some(known) = self.get(entity) else { return false };
+        let former = known.parts.get(&component).and_then(|part| part.value.as_ref()).map_or(0, Bytes::len);
+        size <= former || self.bytes(known.owner) - former.min(known.bytes) + size <= MAX_STATE_BYTES
+    }
+
+    /// Whether the member may be given the entity.
+    pub(super) fn fits(&self, entity: NetId, owner: MemberId) -> bool {
+        self.bytes(owner) + self.get(entity).map_or(0, |known| known.bytes) <= MAX_STATE_BYTES
+    }
+
+    /// Counts the entity's values anew. Due when they have changed.
+    pub(super) fn weigh(&mut self, entity: NetId) {
+        let Some(known) = self.entities.get_mut(&entity) else { return };
+        let bytes = known.size();
+        let former = core::mem::replace(&mut known.bytes, bytes);
+        let holding = self.by_owner.entry(known.owner).or_default();
+        holding.bytes = (holding.bytes + bytes).saturating_sub(former);
     }
 
     pub(super) fn orphan(&self, entity: NetId) -> Option<Orphan> {
@@ -167,19 +211,20 @@ impl Store {
     }
 
     /// Adds an entity that is not there. The caller has seen to tombstones and orphans.
-    pub(super) fn insert(&mut self, entity: NetId, known: Entity) {
+    pub(super) fn insert(&mut self, entity: NetId, mut known: Entity) {
         self.orphans.remove(&entity);
-        self.count(known.owner, true);
+        known.bytes = known.size();
+        self.count(known.owner, known.bytes, true);
         if let Some(former) = self.entities.insert(entity, known) {
-            self.count(former.owner, false);
+            self.count(former.owner, former.bytes, false);
         }
     }
 
     /// Gives an entity another owner, whose link the values come from now on.
     pub(super) fn own(&mut self, entity: NetId, owner: MemberId, epoch: u32) -> Option<&mut Entity> {
-        let former = self.entities.get(&entity)?.owner;
-        self.count(former, false);
-        self.count(owner, true);
+        let Entity { owner: former, bytes, .. } = *self.entities.get(&entity)?;
+        self.count(former, bytes, false);
+        self.count(owner, bytes, true);
         let known = self.entities.get_mut(&entity)?;
         known.previous = Some(former);
         known.owner = owner;
@@ -187,6 +232,7 @@ impl Store {
         known.version += 1;
         known.released = false;
         known.handoff = None;
+        known.whole = None;
         known.forget_stamps();
         Some(known)
     }
@@ -211,14 +257,20 @@ impl Store {
 
     fn take(&mut self, entity: NetId) -> bool {
         let Some(known) = self.entities.remove(&entity) else { return false };
-        self.count(known.owner, false);
+        self.count(known.owner, known.bytes, false);
         true
     }
 
-    fn count(&mut self, owner: MemberId, one_more: bool) {
-        let count = self.by_owner.entry(owner).or_default();
-        *count = if one_more { *count + 1 } else { count.saturating_sub(1) };
-        if *count == 0 {
+    /// Counts an entity with so many bytes in or out.
+    fn count(&mut self, owner: MemberId, bytes: usize, one_more: bool) {
+        let Holding { entities, bytes: before } = self.by_owner.get(&owner).copied().unwrap_or_default();
+        let holding = if one_more {
+            Holding { entities: entities + 1, bytes: before + bytes }
+        } else {
+            Holding { entities: entities.saturating_sub(1), bytes: before.saturating_sub(bytes) }
+        };
+        self.by_owner.insert(owner, holding);
+        if holding.entities == 0 {
             self.by_owner.remove(&owner);
         }
     }

@@ -89,11 +89,13 @@ impl Node {
             }
             if let Some(output) = self.session.poll() {
                 match output {
-                    Output::State(peer, frame) => self.hand(now, peer, link::Input::State(frame)),
+                    Output::State(peer, frame) => _ = self.hand(now, peer, link::Input::State(frame)),
                     Output::Message(peer, channel, message) => {
-                        self.hand(now, peer, link::Input::Message(channel, message));
+                        if self.hand(now, peer, link::Input::Message(channel, message)) {
+                            self.session.handle(now, Input::Overflow(peer));
+                        }
                     }
-                    Output::Disconnect(peer, _) => self.hand(now, peer, link::Input::Close),
+                    Output::Disconnect(peer, _) => _ = self.hand(now, peer, link::Input::Close),
                     Output::Fact(fact) => return Some(Work::Fact(fact)),
                 }
                 continue;
@@ -106,14 +108,17 @@ impl Node {
         }
     }
 
-    fn hand(&mut self, now: Duration, peer: PeerId, input: link::Input) {
-        let Some(link) = self.links.get_mut(&peer) else { return };
+    /// Whether there was no room for it.
+    fn hand(&mut self, now: Duration, peer: PeerId, input: link::Input) -> bool {
+        let Some(link) = self.links.get_mut(&peer) else { return false };
         match link.handle(now, input) {
-            Ok(()) | Err(link::Refused::Closed) => {}
+            Ok(()) | Err(link::Refused::Closed) => false,
+            Err(link::Refused::QueueFull { .. }) => true,
             Err(refused) => {
                 // Exactly once cannot be kept any more.
                 self.links.remove(&peer);
                 self.events.push_back((peer, LinkEvent::Closed(CloseReason::Failed(refused.to_string()))));
+                false
             }
         }
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use coplay_proto::{
-    NetId, PeerId, Topology,
+    MemberId, NetId, PeerId, Topology,
     conditioner::Conditions,
     session::{DisconnectReason, Fact, Session, Target, TypeId},
     sim_net::SimNet,
@@ -86,6 +86,9 @@ struct Mirror {
     leader: Option<PeerId>,
 }
 
+/// Of a sender and of whoever is to hear it.
+type Seats = (Option<MemberId>, Option<MemberId>);
+
 /// The room and the accounts.
 #[derive(Debug)]
 pub(crate) struct Game {
@@ -97,8 +100,8 @@ pub(crate) struct Game {
     /// Entities that their owner has despawned, by session.
     ended: BTreeSet<(Option<(PeerId, u16)>, NetId)>,
     sent: u32,
-    /// Who was to hear which event of whom.
-    expected: BTreeMap<(PeerId, PeerId), Vec<u32>>,
+    /// Who was to hear which event of whom, and in which seats they both were, as the sender had it.
+    expected: BTreeMap<(PeerId, PeerId), Vec<(u32, Seats)>>,
 }
 
 impl Game {
@@ -180,11 +183,20 @@ impl Game {
             }
             for from in inside {
                 let heard = self.mirrors[to].heard.get(from).cloned().unwrap_or_default();
+                // Who comes in anew has another seat, and left the former one with what was said to it there.
+                let seats = self.seats(*from, *to);
                 let expected = self.expected.get(&(*from, *to)).cloned().unwrap_or_default();
-                let missing: Vec<&u32> = expected.iter().filter(|number| !heard.contains(number)).collect();
+                let promised = expected.iter().filter(|(_, then)| *then == seats).map(|(number, _)| *number);
+                let missing: Vec<u32> = promised.filter(|number| !heard.contains(number)).collect();
                 assert!(missing.is_empty() || self.severed, "{to} did not hear {missing:?} of {from}");
             }
         }
+    }
+
+    /// The seats of both, as the first one has them.
+    fn seats(&self, from: PeerId, to: PeerId) -> Seats {
+        let members: BTreeMap<PeerId, MemberId> = self.net.session(from).members().collect();
+        (members.get(&from).copied(), members.get(&to).copied())
     }
 
     fn enter(&mut self) {
@@ -287,7 +299,8 @@ impl Game {
         let number = self.sent;
         if self.net.act(peer, |session| session.send(target, HONK, value(number))).is_ok() {
             for to in hears {
-                self.expected.entry((peer, to)).or_default().push(number);
+                let seats = self.seats(peer, to);
+                self.expected.entry((peer, to)).or_default().push((number, seats));
             }
         }
     }
@@ -318,7 +331,6 @@ impl Game {
         for peer in self.net.peers() {
             let founder = self.net.session(peer).founder();
             for fact in self.net.facts(peer) {
-                if std::env::var("DBG").is_ok() { eprintln!("{:?} {peer} {fact:?}", self.net.now()); }
                 if matches!(fact, Fact::Closed(_)) {
                     // What was under way in a session that is over for one of both is not promised.
                     self.expected.retain(|(from, to), _| *from != peer && *to != peer);

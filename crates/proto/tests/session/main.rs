@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by it")]
 
 mod game;
+mod limits;
 mod properties;
 mod regressions;
 mod rooms;

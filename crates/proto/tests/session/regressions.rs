@@ -84,6 +84,76 @@ fn the_last_values_before_a_gift_are_not_lost() {
     play(Topology::Host, 4, path, 16_575_668_225_814_665_801, &ops);
 }
 
+#[test]
+fn all_meet_whoever_comes_as_the_leader_goes() {
+    let ops = [
+        Op::Leave { peer: 144 },
+        Op::Send { peer: 91, to: 213 },
+        Op::Send { peer: 413, to: 117 },
+        Op::Enter,
+        Op::Run { millis: 106 },
+    ];
+    let path = path(26, 23, 0.125_248_823_905_284_13, 0.0, 0.082_208_345_391_347_29);
+    play(Topology::Mesh, 3, path, 817_776_764_060_267_738, &ops);
+}
+
+#[test]
+fn who_gave_an_entity_away_is_not_taken_for_a_forger() {
+    let ops = [
+        Op::Run { millis: 191 },
+        Op::Run { millis: 377 },
+        Op::Spawn { peer: 46, controller: 0 },
+        Op::Run { millis: 100 },
+        Op::Grant { peer: 445, entity: 0, to: 245 },
+        Op::Run { millis: 6 },
+        Op::Run { millis: 111 },
+        Op::Send { peer: 954, to: 930 },
+        Op::Spawn { peer: 0, controller: 0 },
+        Op::Send { peer: 333, to: 126 },
+        Op::Send { peer: 0, to: 0 },
+        Op::Spawn { peer: 0, controller: 0 },
+        Op::Grant { peer: 8, entity: 0, to: 0 },
+        Op::Send { peer: 53, to: 0 },
+        Op::Run { millis: 15 },
+        Op::Leave { peer: 631 },
+        Op::Run { millis: 8 },
+    ];
+    let path = path(7, 0, 0.136_076_856_154_821_38, 0.0, 0.0);
+    play(Topology::Host, 3, path, 4_298_016_732_646_009_343, &ops);
+}
+
+#[test]
+fn an_entity_given_twice_under_loss_stays_whole() {
+    let ops = [
+        Op::Spawn { peer: 941, controller: 0 },
+        Op::Run { millis: 1 },
+        Op::Grant { peer: 189, entity: 0, to: 446 },
+        Op::Run { millis: 82 },
+        Op::Send { peer: 86, to: 78 },
+        Op::Run { millis: 147 },
+        Op::Run { millis: 97 },
+        Op::Run { millis: 261 },
+        Op::Enter,
+        Op::Run { millis: 97 },
+        Op::Grant { peer: 317, entity: 0, to: 388 },
+    ];
+    let path = path(59, 21, 0.093_342_369_616_633_31, 0.0, 0.045_756_839_631_651_46);
+    play(Topology::Mesh, 4, path, 15_979_116_188_376_027_085, &ops);
+}
+
+#[test]
+fn who_names_itself_controller_of_what_it_gives_away_may_send_input() {
+    let ops = [
+        Op::Spawn { peer: 985, controller: 2 },
+        Op::Enter,
+        Op::Run { millis: 8 },
+        Op::Control { peer: 361, entity: 0, controller: 366 },
+        Op::Grant { peer: 266, entity: 0, to: 227 },
+        Op::Input { peer: 391, entity: 0, number: 0 },
+    ];
+    play(Topology::Host, 4, Conditions::PERFECT, 0, &ops);
+}
+
 fn play(topology: Topology, peers: usize, path: Conditions, seed: u64, ops: &[Op]) {
     let mut game = Game::new(topology, peers, path, seed);
     game.play(ops);

@@ -169,17 +169,65 @@ fn an_entity_can_be_given_away_with_everything_it_has() {
 }
 
 #[test]
+fn whoever_gets_an_entity_back_tells_all_of_it() {
+    let (mut net, peers) = room(Topology::Mesh, 3);
+    let (owner, other, third) = (peers[0], peers[1], peers[2]);
+    settle(&mut net);
+    let blink = SECOND / 20;
+    let car = net.act(owner, |session| {
+        let car = session.spawn(None).unwrap();
+        session.write(car, POS, value(1)).unwrap();
+        car
+    });
+    net.run_for(SECOND);
+    net.act(owner, |session| session.grant(car, other).unwrap());
+    net.run_for(SECOND);
+    // The first owner hears nothing of the 2, and the third peer nothing of the 1 after it.
+    net.cut(owner, other);
+    net.act(other, |session| session.write(car, POS, value(2)).unwrap());
+    net.run_for(blink);
+    assert_eq!(net.session(third).value(car, POS), Some(&value(2)));
+    net.cut(other, third);
+    net.heal(owner, other);
+    net.act(other, |session| session.write(car, POS, value(1)).unwrap());
+    net.run_for(blink);
+    net.heal(other, third);
+    net.act(other, |session| session.grant(car, owner).unwrap());
+    net.run_for(2 * SECOND);
+    for peer in &peers {
+        assert_eq!(net.session(*peer).owner(car), Some(owner));
+        assert_eq!(net.session(*peer).value(car, POS), Some(&value(1)), "{peer}");
+    }
+}
+
+#[test]
 fn the_host_takes_back_what_it_gave() {
     let (mut net, peers) = room(Topology::Host, 3);
     let car = net.act(peers[1], |session| session.spawn(None)).unwrap();
     net.run_for(SECOND);
     net.act(peers[0], |session| session.grant(car, peers[0]).unwrap());
     net.act(peers[0], |session| session.write(car, POS, value(7)).unwrap());
+    // The former owner does not know yet; what it writes counts for nothing.
     net.act(peers[1], |session| session.write(car, POS, value(8)).unwrap());
+    net.act(peers[1], |session| session.write(car, HEALTH, value(9)).unwrap());
     net.run_for(SECOND);
     for peer in &peers {
-        assert_eq!(net.session(*peer).owner(car), Some(peers[0]));
-        assert_eq!(net.session(*peer).value(car, POS), Some(&value(7)));
+        let session = net.session(*peer);
+        assert_eq!(session.owner(car), Some(peers[0]));
+        assert_eq!(session.values(car).collect::<Vec<_>>(), [(POS, &value(7))]);
+    }
+    assert!(net.facts(peers[1]).contains(&Fact::Removed(car, HEALTH)));
+    // It takes it back as it was: what the former owner has changed meanwhile is as before.
+    net.act(peers[0], |session| session.grant(car, peers[1]).unwrap());
+    net.run_for(SECOND);
+    net.act(peers[0], |session| session.grant(car, peers[0]).unwrap());
+    net.act(peers[1], |session| session.write(car, POS, value(8)).unwrap());
+    net.act(peers[1], |session| session.grant(car, peers[2]).unwrap());
+    net.run_for(SECOND);
+    for peer in &peers {
+        let session = net.session(*peer);
+        assert_eq!(session.owner(car), Some(peers[0]));
+        assert_eq!(session.values(car).collect::<Vec<_>>(), [(POS, &value(7))]);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use bytes::Bytes;
@@ -15,14 +15,41 @@ use crate::{SocketError, SocketEvent, switchboard::Attempt};
 
 /// The most datagrams that wait for the caller. Unreliable ones beyond are lost; reliable ones wait on the other side.
 const DATAGRAMS: usize = 4096;
+/// The most unreliable ones of one connection, so that a flood over one does not leave the others without room.
+const SHARE: usize = 512;
 /// What there is room for besides, so that datagrams never keep out the news that a peer came or went.
 const NEWS: usize = 1024;
 
 /// One thing that came in.
 pub(super) enum Inward {
     Opened(Attempt, Outlets),
-    Received(Attempt, Lane, Bytes),
+    Received(Attempt, Lane, Bytes, Counted),
     Event(SocketEvent),
+}
+
+/// How many unreliable datagrams of one connection wait.
+#[derive(Clone, Default)]
+pub(super) struct Share(Arc<AtomicUsize>);
+
+/// One of them, until it is dropped.
+pub(super) struct Counted(Option<Share>);
+
+impl Share {
+    /// Counts another one, if there is room for it.
+    fn take(&self) -> Option<Counted> {
+        let counted = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| (waiting < SHARE).then_some(waiting + 1));
+        counted.is_ok().then(|| Counted(Some(self.clone())))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Some(share) = &self.0 {
+            share.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// The socket thread's end.
@@ -54,9 +81,14 @@ impl Inbox {
     }
 
     /// Hands a datagram over. Waits for room if it is a reliable one.
-    pub(super) async fn datagram(&self, attempt: Attempt, lane: Lane, bytes: Bytes) {
-        if lane == Lane::Reliable || self.queue.len() < DATAGRAMS {
-            self.push(Inward::Received(attempt, lane, bytes), DATAGRAMS).await;
+    pub(super) async fn datagram(&self, attempt: Attempt, lane: Lane, bytes: Bytes, share: &Share) {
+        let counted = match lane {
+            Lane::Reliable => Some(Counted(None)),
+            Lane::Unreliable if self.queue.len() < DATAGRAMS => share.take(),
+            Lane::Unreliable => None,
+        };
+        if let Some(counted) = counted {
+            self.push(Inward::Received(attempt, lane, bytes, counted), DATAGRAMS).await;
         }
     }
 
@@ -112,5 +144,33 @@ impl Drop for Events {
         // Who waits for room finds the queue closed. The receiver goes after this, so it is drained here.
         while self.queue.try_recv().is_ok() {}
         self.room.made.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use coplay_proto::PeerId;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_flood_over_one_connection_leaves_room_for_the_others() {
+        let (inbox, events) = Inbox::new(WakerCell::default());
+        let attempt = |peer| Attempt { peer: PeerId::from_u128(peer), number: 0 };
+        let (flood, quiet) = (Share::default(), Share::default());
+        for _ in 0..2 {
+            for _ in 0..2 * DATAGRAMS {
+                inbox.datagram(attempt(1), Lane::Unreliable, Bytes::new(), &flood).await;
+            }
+            inbox.datagram(attempt(2), Lane::Unreliable, Bytes::new(), &quiet).await;
+            let came: Vec<_> = std::iter::from_fn(|| events.next())
+                .filter_map(|inward| match inward {
+                    Inward::Received(attempt, ..) => Some(attempt.peer.as_u128()),
+                    _ => None,
+                })
+                .collect();
+            assert_eq!(came.len(), SHARE + 1, "and there is room again once it was taken");
+            assert_eq!(came.last(), Some(&2));
+        }
     }
 }

@@ -19,7 +19,10 @@ use tokio::{
 };
 use webrtc::data_channel::{DataChannel, DataChannelEvent, RTCDataChannelInit};
 
-use super::{engine::Report, inbox::Inbox};
+use super::{
+    engine::Report,
+    inbox::{Inbox, Share},
+};
 use crate::{Path, SendError, switchboard::Attempt};
 
 /// The most datagrams a lane that wait for the socket's thread: [`SendError::Full`] beyond.
@@ -140,6 +143,7 @@ impl Lanes {
         let mut readers = Vec::with_capacity(LANES.len());
         let queues = [inlets.unreliable, inlets.reliable];
         let [_, reliable] = channels.clone();
+        let share = Share::default();
         for ((lane, channel), queue) in LANES.into_iter().zip(channels).zip(queues) {
             senders.push(tokio::spawn(send(lane, channel.clone(), queue, admitted.clone(), stopped.clone())));
             let reader = Reader {
@@ -148,6 +152,7 @@ impl Lanes {
                 channel,
                 traffic: inlets.traffic.clone(),
                 inbox: inbox.clone(),
+                share: share.clone(),
                 reports: reports.clone(),
             };
             readers.push(tokio::spawn(reader.run(admitted.clone())));
@@ -216,6 +221,7 @@ struct Reader {
     channel: Arc<dyn DataChannel>,
     traffic: Arc<Traffic>,
     inbox: Inbox,
+    share: Share,
     reports: mpsc::Sender<(Attempt, Report)>,
 }
 
@@ -233,7 +239,7 @@ impl Reader {
                 }
                 DataChannelEvent::OnMessage(message) => {
                     self.traffic.bytes_received.fetch_add(message.data.len() as u64, Ordering::Relaxed);
-                    self.inbox.datagram(self.attempt, self.lane, message.data.freeze()).await;
+                    self.inbox.datagram(self.attempt, self.lane, message.data.freeze(), &self.share).await;
                 }
                 DataChannelEvent::OnClose => break,
                 _ => {}

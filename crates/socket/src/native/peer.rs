@@ -155,7 +155,10 @@ async fn try_build(
     mdns: MulticastDnsMode,
 ) -> Result<Arc<dyn PeerConnection>> {
     let config = &shared.config;
-    let servers = servers.iter().flat_map(usable).collect();
+    let mut servers: Vec<_> = servers.iter().flat_map(usable).collect();
+    if config.ice_transport_policy == IceTransportPolicy::Relay {
+        servers.push(unasked());
+    }
     let policy = match config.ice_transport_policy {
         IceTransportPolicy::All => RTCIceTransportPolicy::All,
         IceTransportPolicy::Relay => RTCIceTransportPolicy::Relay,
@@ -197,6 +200,12 @@ fn usable(server: &IceServer) -> Vec<RTCIceServer> {
         tracing::warn!(url = ?other.urls, "left out an ICE server: its URL is wrong, or it lacks username and credential");
     }
     usable
+}
+
+/// A TURN server that is never asked: webrtc passes over those by TLS. But where only relayed paths are allowed, it refuses
+/// to make a connection unless one is named; and then no offer is made, and the peer hears nothing.
+fn unasked() -> RTCIceServer {
+    RTCIceServer { urls: vec!["turns:unasked.invalid".into()], username: "none".into(), credential: "none".into() }
 }
 
 /// Where to listen: on every interface (webrtc takes a wildcard to mean that, without loopback), and on loopback, so that
@@ -305,5 +314,78 @@ impl PeerConnectionEventHandler for Callbacks {
             let why = "the peer does not answer ICE or DTLS any more".into();
             let _ = self.reports.send((self.attempt, Report::Failed(why))).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(urls: &[&str], credentials: Option<(&str, &str)>) -> IceServer {
+        IceServer {
+            urls: urls.iter().map(ToString::to_string).collect(),
+            username: credentials.map(|(username, _)| username.into()),
+            credential: credentials.map(|(_, credential)| credential.into()),
+        }
+    }
+
+    /// The URLs that are taken of a server, each with its username and credential.
+    fn taken(server: &IceServer) -> Vec<(String, String, String)> {
+        let one = |mut server: RTCIceServer| (server.urls.remove(0), server.username, server.credential);
+        usable(server).into_iter().map(one).collect()
+    }
+
+    #[test]
+    fn every_url_that_webrtc_takes_is_a_server_with_its_credentials() {
+        let urls = [
+            "stun:stun.example.org",
+            "stun:192.0.2.1:3478",
+            "turn:turn.example.org:3478?transport=udp",
+            "turn:[2001:db8::1]",
+            "turns:turn.example.org:5349?transport=tcp",
+        ];
+        for credentials in [("name", "secret"), ("1700000000:00000001", "c2VjcmV0")] {
+            let expected = urls.map(|url| (url.to_owned(), credentials.0.to_owned(), credentials.1.to_owned()));
+            assert_eq!(taken(&server(&urls, Some(credentials))), expected);
+        }
+        let bare = taken(&server(&["stun:stun.example.org"], None));
+        assert_eq!(bare, [("stun:stun.example.org".to_owned(), String::new(), String::new())]);
+        assert_eq!(taken(&server(&[], Some(("name", "secret")))), []);
+    }
+
+    #[test]
+    fn turn_without_a_username_and_credential_is_left_out_and_stun_beside_it_is_not() {
+        let urls = ["turn:192.0.2.1", "stun:192.0.2.1", "turns:192.0.2.1"];
+        for credentials in [None, Some(("name", "")), Some(("", "secret"))] {
+            let taken = taken(&server(&urls, credentials));
+            assert_eq!(taken.iter().map(|(url, ..)| url.as_str()).collect::<Vec<_>>(), ["stun:192.0.2.1"]);
+        }
+    }
+
+    #[test]
+    fn what_is_no_url_of_an_ice_server_is_left_out() {
+        let not_taken = [
+            "",
+            ":",
+            "nonsense",
+            "stun",
+            "stun:",
+            "stun://192.0.2.1",
+            "http:example.org",
+            "https://example.org",
+            "STUNS+x:192.0.2.1",
+            "stun:192.0.2.1?transport=udp",
+            "stun:192.0.2.1:65536",
+            "turn:192.0.2.1?transport=pigeon",
+            "turn:192.0.2.1?transport=udp&transport=tcp",
+            "turn:192.0.2.1?x=udp",
+            "turn:[2001:db8::1",
+            "\u{0}\u{ffff}",
+        ];
+        for url in not_taken {
+            assert_eq!(taken(&server(&[url], Some(("name", "secret")))), [], "{url:?}");
+        }
+        let among = [&not_taken[..], &["stun:192.0.2.1"]].concat();
+        assert_eq!(taken(&server(&among, Some(("name", "secret")))).len(), 1);
     }
 }

@@ -21,6 +21,9 @@ use crate::{Path, Socket, SocketEvent, Waker};
 /// The most events that wait for the game while there are newer ones: frames, figures and paths beyond are lost, as the
 /// path loses some. Messages are not: each link's receive window bounds them.
 const WAITING: usize = 4096;
+/// The most of these of one peer, here and on the way to the game: so that a flood from one does not leave those of the
+/// others without room. At 60 frames a second, what a peer says while the game stands still for eight seconds.
+const SHARE: usize = 512;
 /// The most events taken from the socket in one turn.
 const TURN: usize = 1024;
 /// How often the path to a peer is asked for, and how often until there is one.
@@ -52,6 +55,15 @@ pub(super) struct Pressure {
     pub(super) queued: AtomicUsize,
     /// Taken by the game, which the link is to learn.
     pub(super) consumed: AtomicUsize,
+    /// How many frames and figures of the peer wait for the game.
+    pub(super) waiting: AtomicUsize,
+}
+
+impl Pressure {
+    /// Bytes of messages that wait for the peer.
+    pub(super) fn outgoing(&self) -> usize {
+        self.handed.load(Ordering::Relaxed) + self.queued.load(Ordering::Relaxed)
+    }
 }
 
 /// See the top of the file.
@@ -68,7 +80,8 @@ struct Seat {
     link: Link,
     pressure: Arc<Pressure>,
     /// Messages that the link has no room for. The game is told to hold back before there are many.
-    backlog: VecDeque<(Channel, Bytes)>,
+    control: VecDeque<Bytes>,
+    events: VecDeque<Bytes>,
     backlog_bytes: usize,
     /// We said goodbye.
     leaving: bool,
@@ -132,7 +145,7 @@ impl Links {
                 if let Some(seat) = self.links.get_mut(&peer) {
                     seat.pressure.handed.fetch_sub(bytes.len(), Ordering::Relaxed);
                     seat.backlog_bytes += bytes.len();
-                    seat.backlog.push_back((channel, bytes));
+                    seat.backlog(channel).push_back(bytes);
                     seat.refill(now);
                 }
             }
@@ -238,7 +251,8 @@ impl Seat {
             // The seed need not be secret: what is sent is encrypted and authenticated.
             link: Link::new(now, config, (peer.as_u128() >> 64) as u64),
             pressure: Arc::new(Pressure::default()),
-            backlog: VecDeque::new(),
+            control: VecDeque::new(),
+            events: VecDeque::new(),
             backlog_bytes: 0,
             leaving: false,
             path: None,
@@ -254,15 +268,24 @@ impl Seat {
         }
     }
 
-    /// Hands over what the link has room for.
+    const fn backlog(&mut self, channel: Channel) -> &mut VecDeque<Bytes> {
+        match channel {
+            Channel::Control => &mut self.control,
+            Channel::Events => &mut self.events,
+        }
+    }
+
+    /// Hands over what the link has room for. Events that wait do not hold up control.
     fn refill(&mut self, now: Duration) {
-        while let Some((channel, bytes)) = self.backlog.pop_front() {
-            match self.link.handle(now, Input::Message(channel, bytes.clone())) {
-                Err(Refused::QueueFull { .. }) => {
-                    self.backlog.push_front((channel, bytes));
-                    break;
+        for channel in [Channel::Control, Channel::Events] {
+            while let Some(bytes) = self.backlog(channel).pop_front() {
+                match self.link.handle(now, Input::Message(channel, bytes.clone())) {
+                    Err(Refused::QueueFull { .. }) => {
+                        self.backlog(channel).push_front(bytes);
+                        break;
+                    }
+                    Ok(()) | Err(_) => self.backlog_bytes -= bytes.len(),
                 }
-                Ok(()) | Err(_) => self.backlog_bytes -= bytes.len(),
             }
         }
         self.pressure.queued.store(self.link.queued() + self.backlog_bytes, Ordering::Relaxed);
@@ -275,7 +298,12 @@ impl Seat {
                 Output::Transmit(lane, bytes) => {
                     let _ = socket.send(peer, lane, bytes);
                 }
-                Output::Event(LinkEvent::State(_) | LinkEvent::Figures(_)) if out.len() >= WAITING => {}
+                Output::Event(event @ (LinkEvent::State(_) | LinkEvent::Figures(_))) => {
+                    if out.len() < WAITING && self.pressure.waiting.load(Ordering::Relaxed) < SHARE {
+                        self.pressure.waiting.fetch_add(1, Ordering::Relaxed);
+                        out.push_back(Outward::Event(NetworkEvent::Link(peer, event)));
+                    }
+                }
                 Output::Event(event) => out.push_back(Outward::Event(NetworkEvent::Link(peer, event))),
             }
         }

@@ -1,6 +1,7 @@
 //! How do links run by themselves on native? On a thread that sleeps until bytes arrive, the game commands, or time is up.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -17,7 +18,8 @@ use super::{
 };
 use crate::{SocketError, clock};
 
-/// The most commands that wait for the thread; frames beyond are lost, messages refused.
+/// The most commands that wait for the thread. Frames beyond are lost; messages wait on this side until there is room: how
+/// many for a peer, its send queue says, and whether that is full has nothing to do with what others are sent.
 const COMMANDS: usize = 4096;
 /// What there is room for besides, so that a frame never keeps out the command to disconnect.
 const DISCONNECTS: usize = 256;
@@ -31,6 +33,8 @@ const CLOSING: Duration = Duration::from_secs(1);
 /// The game's end of the thread. The thread says goodbye and ends when this is dropped.
 pub(super) struct Running {
     ends: Option<Ends>,
+    /// Commands that there was no room for, in their order.
+    held: VecDeque<Command>,
     thread: Option<Thread>,
     /// Closed when the thread ends.
     ended: Receiver<()>,
@@ -73,12 +77,26 @@ impl Running {
                 None
             }
         };
-        Self { ends: Some(Ends { commands, events }), thread, ended, stalled, handed: false }
+        Self { ends: Some(Ends { commands, events }), held: VecDeque::new(), thread, ended, stalled, handed: false }
     }
 
     pub(super) fn turn(&mut self) {
-        self.handed = false;
+        self.hand_over();
+        // What is still held is handed over when this is called again.
+        self.handed = !self.held.is_empty();
         self.wake();
+    }
+
+    /// Hands over what was held, as far as there is room.
+    fn hand_over(&mut self) {
+        let Some(Ends { commands, .. }) = &self.ends else { return };
+        while commands.len() < COMMANDS
+            && let Some(command) = self.held.pop_front()
+        {
+            if let Err(TrySendError::Full(command)) = commands.try_send(command) {
+                return self.held.push_front(command);
+            }
+        }
     }
 
     pub(super) fn poll(&mut self) -> Option<Outward> {
@@ -90,11 +108,23 @@ impl Running {
     }
 
     pub(super) fn command(&mut self, command: Command) -> Result<(), Command> {
+        self.hand_over();
         let Some(Ends { commands, .. }) = &self.ends else { return Err(command) };
-        if commands.len() >= COMMANDS && !matches!(command, Command::Disconnect(_)) {
-            return Err(command);
-        }
         self.handed = true;
+        let full = commands.len() >= COMMANDS;
+        match &command {
+            Command::State(..) if full => return Err(command),
+            Command::Message(..) | Command::Disconnect(_) if !self.held.is_empty() => {
+                self.held.push_back(command);
+                return Ok(());
+            }
+            Command::Message(..) if full => {
+                self.held.push_back(command);
+                self.wake();
+                return Ok(());
+            }
+            _ => {}
+        }
         match commands.try_send(command) {
             Ok(()) => Ok(()),
             // The thread never was: the game was told.
@@ -105,6 +135,7 @@ impl Running {
 
     /// Ends the thread and waits for it.
     pub(super) fn close(&mut self, within: Duration) {
+        self.hand_over();
         self.ends = None;
         self.wake();
         let _ = self.ended.recv_timeout(within);
@@ -119,6 +150,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        self.hand_over();
         self.ends = None;
         self.wake();
     }

@@ -89,7 +89,8 @@ impl Handshake {
         }
         self.stage = Stage::Started;
         self.tried += 1;
-        self.taken = 0;
+        // Those that came before count: they are used in this attempt.
+        self.taken = self.early.len();
         self.attempt_ends_at = now + config.handshake_timeout;
         if self.role == Role::Answers {
             // The peer may try as often again as it likes; this side gives up if it stops to.

@@ -8,6 +8,9 @@ use coplay_proto::{
 use super::*;
 use crate::IceTransportPolicy;
 
+#[cfg(not(target_arch = "wasm32"))]
+mod spoiled;
+
 const SDP: &str = "v=0\r\nm=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=fingerprint:sha-256 00\r\n";
 
 const fn ms(ms: u64) -> Duration {

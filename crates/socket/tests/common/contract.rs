@@ -15,6 +15,13 @@ use coplay_socket::{
     Dialect, MAX_RELIABLE, MAX_UNRELIABLE, Path, Rendezvous, SendError, Signaller, SignallerEvent, Socket, SocketEvent,
 };
 
+pub(crate) use handshakes::*;
+
+#[path = "changes.rs"]
+mod changes;
+#[path = "handshakes.rs"]
+mod handshakes;
+
 /// The longest that anything may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -100,7 +107,11 @@ pub(crate) async fn until<P: Platform>(
 
 /// Peers that are all connected with each other.
 pub(crate) async fn connected<P: Platform, const N: usize>(platform: &P) -> [Peer; N] {
-    let mut peers = std::array::from_fn(|_| Peer::new(platform.enter()));
+    meet(platform, std::array::from_fn(|_| Peer::new(platform.enter()))).await
+}
+
+/// The same with these peers.
+pub(crate) async fn meet<P: Platform, const N: usize>(platform: &P, mut peers: [Peer; N]) -> [Peer; N] {
     let mut all: Vec<&mut Peer> = peers.iter_mut().collect();
     until(platform, "all connected", &mut all, |all| all.iter().all(|peer| peer.open.len() == N - 1)).await;
     let ids: BTreeSet<PeerId> = peers.iter().map(Peer::id).collect();

@@ -1,0 +1,31 @@
+//! How is a player sent away? By the leader of the room.
+
+use bevy_app::App;
+use bevy_ecs::{event::Event, observer::On, system::Commands, world::World};
+use coplay_proto::PeerId;
+
+use crate::net::Net;
+
+/// Sends a peer away. Trigger it on the peer that leads the room ([`Room::is_leader`](crate::Room::is_leader)), which is
+/// the host where there is one: `commands.trigger(KickPeer(id))`. Elsewhere it has no effect, but a warning.
+///
+/// The peer's [`RoomFailed`](crate::RoomFailed) and everybody else's [`PeerLeft`](crate::PeerLeft) say that it was kicked
+/// ([`DisconnectReason::Kicked`](crate::DisconnectReason::Kicked)). It can join again, if the game lets it.
+#[derive(Event, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KickPeer(pub PeerId);
+
+pub(crate) fn plugin(app: &mut App) {
+    app.add_observer(|kicked: On<KickPeer>, mut commands: Commands| {
+        let peer = kicked.0;
+        commands.queue(move |world: &mut World| kick(world, peer));
+    });
+}
+
+fn kick(world: &mut World, peer: PeerId) {
+    let net = &mut *world.resource_mut::<Net>();
+    match &mut net.session {
+        // What comes of it is told with the next poll, as all that the session tells.
+        Some(session) if session.is_leader() => session.kick(peer),
+        _ => tracing::warn!("{peer} is not kicked: only the leader of a room can do that (`Room::is_leader`)"),
+    }
+}
