@@ -80,7 +80,7 @@ const RESERVED: [(&str, &[&str]); 6] = [
     ("matchbox_socket", &["coplay_socket", "coplay_tests"]),
     ("tokio", &["coplay_socket", "coplay_signaling", "coplay_tests", "xtask"]),
     ("web-sys", &["coplay_socket", "coplay_tests", "coplay_examples"]),
-    ("webrtc", &["coplay_socket", "coplay_tests"]),
+    ("webrtc", &["coplay_socket"]),
 ];
 
 /// What the protocol does not reach even through others, so that it stays without input, output, clock and engine.

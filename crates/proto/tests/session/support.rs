@@ -39,7 +39,7 @@ pub(crate) fn without_optional() -> Schema {
 
 fn shared(name: &str, kind: TypeKind, optional: bool, codings: &[(&str, &str)]) -> TypeSchema {
     let coding = codings.iter().find(|(other, _)| *other == name).map_or("u32", |(_, coding)| coding);
-    let fields = vec![FieldSchema { name: "0".into(), coding: coding.into() }];
+    let fields = vec![FieldSchema { name: "value".into(), coding: coding.into() }];
     TypeSchema { name: name.into(), kind, optional, fields }
 }
 
