@@ -92,7 +92,8 @@ fn scores(
     // A host without a window has no ship.
     let pilotless = |peer: &Peer| !pilots.iter().any(|(_, by, _)| by.is_some_and(|by| by.0 == peer.id));
     for (peer, name, path, gone) in peers.iter().filter(|(peer, ..)| pilotless(peer)) {
-        let name = if room.leader() == Some(peer.id) { "host".to_owned() } else { peer_name(peer, name) };
+        let hosts = room.topology() == Topology::Host && room.leader() == Some(peer.id);
+        let name = if hosts { "host".to_owned() } else { peer_name(peer, name) };
         rows.push((far(path, gone), format!("{name:>14}     "), peer.color()));
     }
     commands.entity(*board).despawn_related::<Children>().with_children(|board| {

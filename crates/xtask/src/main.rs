@@ -46,7 +46,7 @@ enum Command {
     Setup,
     /// Make the README's screenshots from a native window and a real browser in one match.
     Shot,
-    /// Measure a figure of the README: a program of the benches package.
+    /// Measure: run a program of the benches package.
     Bench {
         /// Which program.
         name: String,

@@ -30,16 +30,16 @@ pub(crate) struct Options {
     /// Who decides: a host, or everyone about their own.
     #[arg(long, value_parser = ["host", "mesh"], default_value = "mesh")]
     topology: String,
-    /// Ships that play by themselves.
-    #[arg(long, default_value_t = 0)]
-    bots: usize,
+    /// Ships that play by themselves. By default none, or 3 where there is no display for a window.
+    #[arg(long)]
+    bots: Option<usize>,
     /// Windows to open on this machine, or games without a window where there is no display.
     #[arg(long, default_value_t = 1)]
     peers: usize,
     /// Build as for publishing: slower to build, smaller and faster to play.
     #[arg(long)]
     release: bool,
-    /// Where to serve the page and signaling; `0.0.0.0:3536` lets others on your network in, and prints their URL.
+    /// Where to serve the page and signaling, as ADDRESS:PORT; `0.0.0.0:3536` lets others on your network in, and prints their URL.
     #[arg(long, default_value = "127.0.0.1:3536")]
     listen: SocketAddr,
     /// Stop after so many seconds.
@@ -56,7 +56,7 @@ impl Options {
     pub(crate) fn check() -> Self {
         Self {
             topology: "mesh".to_owned(),
-            bots: 1,
+            bots: Some(1),
             peers: 1,
             release: false,
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -98,7 +98,7 @@ pub(crate) fn play(options: &Options) -> Result {
     if windows {
         steps.next("opening the game");
         for number in 1..=options.peers {
-            let bots = if number == 1 { options.bots } else { 0 };
+            let bots = if number == 1 { options.bots.unwrap_or(0) } else { 0 };
             games.push(native(
                 &arena,
                 options,
@@ -109,7 +109,7 @@ pub(crate) fn play(options: &Options) -> Result {
             )?);
         }
     } else {
-        let bots = options.bots.max(if options.check { 1 } else { BOTS });
+        let bots = options.bots.unwrap_or(if options.check { 1 } else { BOTS });
         steps.next(&format!("there is no display for a window: {bots} bots play without one"));
         for number in 1..=options.peers {
             // The first game has the bots, the others look on.

@@ -133,6 +133,13 @@ impl Drop for Running {
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new("cargo");
     command.current_dir(root());
+    // The cargo that runs us has set these, for us alone. Build scripts that watch them (ring's does) would run again in
+    // every other call, and all that stands on them be built again.
+    for (name, _) in env::vars_os() {
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|ours| name.to_string_lossy().starts_with(ours)) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 

@@ -27,7 +27,7 @@ impl Site {
         let router = Router::new().fallback(move |uri: Uri| async move { pages::file(&page, uri.path()) });
         let start = |listen| Signaling::spawn(Config::local().page(router.clone()).listen(listen));
         let signaling = start(listen).or_else(|error| {
-            say(&format!("cannot listen on {listen} ({error}): taking another port"));
+            say(&format!("taking another port, because {error}"));
             start(SocketAddr::new(listen.ip(), 0))
         });
         let signaling = signaling.map_err(|error| format!("the signaling server does not start: {error}"))?;

@@ -40,7 +40,7 @@ pub(crate) fn build(bin: &str, profile: Profile, index: &Path) -> Result<PathBuf
     let toolchain = wasm::Toolchain::ready()?;
     run(toolchain.cargo("build").args(PACKAGES).args(["--bin", bin, "--profile", profile.name()]))?;
     let built = target()?.join(wasm::TARGET).join(profile.name()).join(format!("{bin}.wasm"));
-    let page = target()?.join("pages").join(bin);
+    let page = target()?.join("pages").join(profile.name()).join(bin);
     make_dir(&page)?;
     if !is_newer(&page.join("game_bg.wasm"), &built) {
         let mut command = Command::new(bindgen);
