@@ -7,4 +7,5 @@ mod hostile;
 mod ice;
 mod rooms;
 mod serving;
+mod turn;
 mod wire;
