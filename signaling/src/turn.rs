@@ -165,6 +165,10 @@ impl TurnServer {
         let harbour = Harbour::new(families, rules, shared.counters.clone(), rate);
         let key = [Uuid::new_v4().into_bytes(), Uuid::new_v4().into_bytes()].concat();
         let Some(nonces) = Nonces::new(&key) else { return };
+        // Until the runtime has heard once that the socket takes datagrams, it gives none to it.
+        if let Err(error) = socket.writable().await {
+            tracing::error!(%error, "the TURN socket does not work");
+        }
         let downlink = Arc::new(Downlink::new(socket, address));
         let mut guard = Guard::new(shared.clone(), downlink.clone(), harbour, nonces);
         let mut buffer = [0; MAX_PACKET + 1];

@@ -118,6 +118,8 @@ impl RelayAddressGenerator for Opener {
         _requested_port: u16,
     ) -> Result<(Arc<dyn Conn + Send + Sync>, SocketAddr), turn::Error> {
         let (relay, address) = self.0.open(use_ipv4)?;
+        // Until the runtime has heard once that the socket takes datagrams, it gives none to it.
+        relay.socket.writable().await?;
         Ok((Arc::new(relay), address))
     }
 }
