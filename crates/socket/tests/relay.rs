@@ -78,8 +78,6 @@ async fn two_sockets_that_may_only_relay_play_through_the_embedded_turn_server()
     }
     let stats = server.relays().expect("it is on").stats();
     assert!(stats.bytes_from_clients > 1000 && stats.bytes_to_clients > 1000, "{stats:?}");
-    // What a peer allocates for one other, on a machine with so many interfaces: the reason for the quota's default.
-    println!("{stats:?}");
     drop((one, other));
     until("closed connections give their allocations back", || {
         (server.relays().expect("it is on").stats().allocations == 0).then_some(())
