@@ -15,6 +15,9 @@ use coplay_proto::signal::IceServer;
 use coplay_signaling::{Config, DEFAULT_PORT, EmbeddedTurn, Limits, RelayRate, Secret, Signaling, Stun, Turn};
 use tracing_subscriber::EnvFilter;
 
+/// How long the credentials of an external TURN server last.
+const TURN_TTL: Duration = Duration::from_secs(3600);
+
 /// Signaling for coplay and matchbox_socket 0.15: peers meet in rooms at ws://HOST:PORT/ROOM, and connect directly.
 ///
 /// When it listens, it prints one line: "listening on ws://ADDRESS:PORT". It stops on SIGINT and SIGTERM.
@@ -110,7 +113,7 @@ fn config(options: Options) -> Result<Config, Box<dyn Error>> {
     let turn = (!options.turn.is_empty()).then(|| Turn {
         urls: options.turn,
         secret: secrets.first().cloned().unwrap_or_else(|| Secret::from("")),
-        ttl: ttl.unwrap_or(Duration::from_secs(3600)),
+        ttl: ttl.unwrap_or(TURN_TTL),
     });
     let ice_servers = options.ice_server.into_iter().map(|url| IceServer { urls: vec![url], ..IceServer::default() });
     Ok(Config {

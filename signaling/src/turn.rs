@@ -199,7 +199,8 @@ fn families(listen: IpAddr, external: &[IpAddr]) -> [Option<Family>; 2] {
         let external = external.iter().copied().find(same);
         // A socket that listens at :: hears IPv4 as well.
         if listen.is_unspecified() && (same(&listen) || any.is_ipv4()) {
-            let external = external.or_else(|| address_to(any, elsewhere)).or(any.is_ipv4().then_some(loopback))?;
+            let external =
+                external.or_else(|| address_to(any, elsewhere)).or_else(|| any.is_ipv4().then_some(loopback))?;
             return Some(Family { bind: any, external, internal: loopback });
         }
         same(&listen).then(|| Family { bind: listen, external: external.unwrap_or(listen), internal: listen })

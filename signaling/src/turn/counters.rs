@@ -21,7 +21,7 @@ pub(crate) struct Counters {
     pub(crate) dropped_strangers: AtomicU64,
     /// Datagrams beyond the rate of their allocation.
     pub(crate) dropped_rate: AtomicU64,
-    /// Packets that are neither STUN nor ChannelData, or make no sense.
+    /// Packets that are neither STUN nor `ChannelData`, or make no sense.
     pub(crate) dropped_malformed: AtomicU64,
     /// Payload passed on from clients.
     pub(crate) bytes_from_clients: AtomicU64,
@@ -63,7 +63,7 @@ pub struct RelayStats {
     pub dropped_strangers: u64,
     /// Datagrams beyond the rate of their allocation.
     pub dropped_rate: u64,
-    /// Packets that are neither STUN nor ChannelData, or make no sense.
+    /// Packets that are neither STUN nor `ChannelData`, or make no sense.
     pub dropped_malformed: u64,
     /// Payload passed on from clients, in bytes.
     pub bytes_from_clients: u64,

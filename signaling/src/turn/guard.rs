@@ -346,7 +346,7 @@ impl Guard {
             Some(SocketAddr::new(address.ip, address.port))
         };
         let peers: Option<Vec<_>> = named.map(read).collect();
-        peers.filter(|peers| !peers.is_empty()).ok_or(CODE_BAD_REQUEST.into())
+        peers.filter(|peers| !peers.is_empty()).ok_or_else(|| CODE_BAD_REQUEST.into())
     }
 
     fn forbid(&self, peer: SocketAddr) -> Refusal {
