@@ -8,4 +8,5 @@ mod ice;
 mod rooms;
 mod serving;
 mod turn;
+mod turn_client;
 mod wire;
