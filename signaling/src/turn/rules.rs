@@ -29,7 +29,7 @@ const SPECIAL_V4: [(Ipv4Addr, u32); 12] = [
     (Ipv4Addr::new(203, 0, 113, 0), 24),
 ];
 
-/// IPv6 networks within 2000::/3 that are not of the internet, or carry an IPv4 address: IETF protocol assignments with
+/// IPv6 networks within `2000::/3` that are not of the internet, or carry an IPv4 address: IETF protocol assignments with
 /// Teredo, documentation, 6to4.
 const SPECIAL_V6: [(Ipv6Addr, u32); 4] = [
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),

@@ -295,7 +295,7 @@ async fn what_is_not_offered_is_refused_by_its_code() {
     let server = serve(settings());
     let mut asker = Asker::new(&server, 1).await;
     asker.challenge().await;
-    let even: Part = Box::new(turn::proto::evenport::EvenPort::default());
+    let even: Part = Box::<turn::proto::evenport::EvenPort>::default();
     assert_eq!(asker.say(METHOD_ALLOCATE, vec![udp(), even]).await.unwrap_err(), 420);
     assert_eq!(asker.say(METHOD_ALLOCATE, vec![udp(), Box::new(REQUESTED_FAMILY_IPV6)]).await.unwrap_err(), 440);
     assert_eq!(asker.say(METHOD_ALLOCATE, vec![]).await.unwrap_err(), 400);
