@@ -9,6 +9,8 @@ use std::{
 use axum::Router;
 use coplay_proto::signal::IceServer;
 
+use crate::EmbeddedTurn;
+
 /// The port that signaling listens on unless it is told another: that of `matchbox_server`.
 pub const DEFAULT_PORT: u16 = 3536;
 
@@ -24,6 +26,8 @@ pub struct Config {
     pub ice_servers: Vec<IceServer>,
     /// A TURN server for which each peer gets credentials of its own.
     pub turn: Option<Turn>,
+    /// A TURN server within this one. Default none.
+    pub embedded_turn: Option<EmbeddedTurn>,
     /// Answers every request that is no WebSocket: the page of a game, say. Without it there is only `/healthz`.
     pub page: Option<Router>,
     /// How much of everything.
@@ -39,6 +43,7 @@ impl Default for Config {
             stun: Stun::SamePort,
             ice_servers: Vec::new(),
             turn: None,
+            embedded_turn: None,
             page: None,
             limits: Limits::default(),
             timing: Timing::default(),
@@ -70,6 +75,13 @@ impl Config {
     #[must_use]
     pub fn stun(mut self, stun: Stun) -> Self {
         self.stun = stun;
+        self
+    }
+
+    /// The same, with a TURN server within this one, on the UDP port of the STUN server.
+    #[must_use]
+    pub fn embedded_turn(mut self, turn: EmbeddedTurn) -> Self {
+        self.embedded_turn = Some(turn);
         self
     }
 }

@@ -9,7 +9,7 @@ use hmac::{Hmac, Mac};
 use sha1::Sha1;
 use uuid::Uuid;
 
-use crate::{StartError, Turn};
+use crate::{Secret, StartError, Turn, turn::Relays};
 
 /// The longest host name taken from a request, in bytes (RFC 1035, section 2.3.4).
 const MAX_HOST: usize = 253;
@@ -20,6 +20,7 @@ pub(crate) struct IceServers {
     stun_port: Option<u16>,
     fixed: Vec<IceServer>,
     turn: Option<Turn>,
+    relays: Option<Relays>,
 }
 
 impl IceServers {
@@ -40,22 +41,39 @@ impl IceServers {
                 return Err(StartError::TurnSecret);
             }
         }
-        Ok(Self { stun_port, fixed, turn })
+        Ok(Self { stun_port, fixed, turn, relays: None })
+    }
+
+    /// The same, with the embedded TURN server.
+    pub(crate) fn with_relays(self, relays: Option<Relays>) -> Self {
+        Self { relays, ..self }
+    }
+
+    /// The embedded TURN server.
+    pub(crate) fn relays(&self) -> Option<&Relays> {
+        self.relays.as_ref()
     }
 
     /// Whether two peers that cannot reach each other have a server to meet at.
     pub(crate) fn can_relay(&self) -> bool {
-        self.turn.is_some() || self.fixed.iter().flat_map(|server| &server.urls).any(|url| is_turn(url))
+        self.turn.is_some()
+            || self.relays.is_some()
+            || self.fixed.iter().flat_map(|server| &server.urls).any(|url| is_turn(url))
     }
 
     /// What `peer` is told, who reached this server as `host` (its `Host` header) at `now`.
     pub(crate) fn for_peer(&self, peer: PeerId, host: Option<&str>, now: SystemTime) -> Vec<IceServer> {
         let embedded = self
             .stun_port
-            .zip(host.and_then(name_of))
+            .zip(host.and_then(name_of).filter(|name| !is_local(name)))
             .map(|(port, name)| IceServer { urls: vec![format!("stun:{name}:{port}")], ..IceServer::default() });
         let turn = self.turn.as_ref().map(|turn| credentials(turn, peer, now));
-        embedded.into_iter().chain(self.fixed.iter().cloned()).chain(turn).collect()
+        let relays = self.relays.as_ref().and_then(|relays| {
+            let (secret, ttl) = relays.signing()?;
+            let urls = relays.urls(host.and_then(name_of).as_deref());
+            Some(credentials(&Turn { urls, secret: secret.clone(), ttl }, peer, now)).filter(|ice| !ice.urls.is_empty())
+        });
+        embedded.into_iter().chain(self.fixed.iter().cloned()).chain(turn).chain(relays).collect()
     }
 }
 
@@ -64,28 +82,31 @@ impl IceServers {
 fn credentials(turn: &Turn, peer: PeerId, now: SystemTime) -> IceServer {
     let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let username = format!("{}:{}", since.saturating_add(turn.ttl).as_secs(), Uuid::from(peer));
-    let credential = Hmac::<Sha1>::new_from_slice(turn.secret.expose().as_bytes()).ok().map(|mut signer| {
-        signer.update(username.as_bytes());
-        BASE64_STANDARD.encode(signer.finalize().into_bytes())
-    });
+    let credential = password(&turn.secret, &username);
     IceServer { urls: turn.urls.clone(), username: Some(username), credential }
 }
 
-/// The host of a `Host` header, if a peer is to ask it for its address: not on the peer's own machine, where what it
-/// would learn is what it knows.
+/// The password that goes with a name.
+pub(crate) fn password(secret: &Secret, username: &str) -> Option<String> {
+    let mut signer = Hmac::<Sha1>::new_from_slice(secret.expose().as_bytes()).ok()?;
+    signer.update(username.as_bytes());
+    Some(BASE64_STANDARD.encode(signer.finalize().into_bytes()))
+}
+
+/// The host of a `Host` header.
 fn name_of(host: &str) -> Option<String> {
     let authority: Authority = host.parse().ok()?;
     let name = authority.host();
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | ':' | '[' | ']' | '_');
-    if name.is_empty() || name.len() > MAX_HOST || !name.chars().all(plain) {
-        return None;
-    }
-    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    let local = match address {
+    (!name.is_empty() && name.len() <= MAX_HOST && name.chars().all(plain)).then(|| name.to_owned())
+}
+
+/// Whether a name is of the peer's own machine, where what it would learn of its address is what it knows.
+fn is_local(name: &str) -> bool {
+    match name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
         Ok(address) => address.to_canonical().is_loopback() || address.is_unspecified(),
         Err(_) => name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost"),
-    };
-    (!local).then(|| name.to_owned())
+    }
 }
 
 fn is_stun(url: &str) -> bool {

@@ -39,10 +39,12 @@ mod room;
 mod running;
 mod server;
 mod stun;
+mod turn;
 mod wire;
 
 pub use axum;
 
+pub use self::turn::{EmbeddedTurn, RelayRate, RelayStats, Relays};
 pub use ask::MAX_ROOM_NAME;
 pub use config::{Config, DEFAULT_PORT, Limits, Rate, Secret, Stun, Timing, Turn};
 pub use running::Running;

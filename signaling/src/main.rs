@@ -3,7 +3,8 @@
 use std::{
     error::Error,
     io::Write,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
     path::PathBuf,
     process::ExitCode,
     time::Duration,
@@ -11,8 +12,11 @@ use std::{
 
 use clap::{ArgGroup, Parser};
 use coplay_proto::signal::IceServer;
-use coplay_signaling::{Config, DEFAULT_PORT, Limits, Secret, Signaling, Stun, Turn};
+use coplay_signaling::{Config, DEFAULT_PORT, EmbeddedTurn, Limits, RelayRate, Secret, Signaling, Stun, Turn};
 use tracing_subscriber::EnvFilter;
+
+/// How long the credentials of an external TURN server last.
+const TURN_TTL: Duration = Duration::from_secs(3600);
 
 /// Signaling for coplay and matchbox_socket 0.15: peers meet in rooms at ws://HOST:PORT/ROOM, and connect directly.
 ///
@@ -41,12 +45,15 @@ struct Options {
     /// The TURN server's static-auth-secret. Others can see it in the list of processes: better use the file
     #[arg(long, env = "COPLAY_TURN_SECRET", value_name = "SECRET", hide_env_values = true)]
     turn_secret: Option<String>,
-    /// A file with nothing but the TURN server's static-auth-secret
+    /// A file with the TURN server's static-auth-secret. The embedded one also takes what further lines have, so that a
+    /// secret can be exchanged: first the new one, then the old
     #[arg(long, env = "COPLAY_TURN_SECRET_FILE", value_name = "FILE")]
     turn_secret_file: Option<PathBuf>,
-    /// How many seconds TURN credentials last
-    #[arg(long, env = "COPLAY_TURN_TTL", value_name = "SECONDS", default_value_t = 3600)]
-    turn_ttl: u64,
+    /// How many seconds TURN credentials last [default: 3600, of the embedded one 43200]
+    #[arg(long, env = "COPLAY_TURN_TTL", value_name = "SECONDS")]
+    turn_ttl: Option<u64>,
+    #[command(flatten)]
+    embedded_turn: EmbeddedTurnOptions,
     /// How many peers at once, in all rooms
     #[arg(long, env = "COPLAY_MAX_PEERS", value_name = "N", default_value_t = Limits::default().peers)]
     max_peers: u32,
@@ -88,6 +95,7 @@ async fn run(mut options: Options) -> Result<(), Box<dyn Error>> {
 }
 
 fn config(options: Options) -> Result<Config, Box<dyn Error>> {
+    let given = options.turn_secret.is_some() || options.turn_secret_file.is_some();
     let secret = match (options.turn_secret, &options.turn_secret_file) {
         (Some(secret), _) => secret,
         (None, Some(file)) => std::fs::read_to_string(file)
@@ -96,10 +104,16 @@ fn config(options: Options) -> Result<Config, Box<dyn Error>> {
             .to_owned(),
         (None, None) => String::new(),
     };
+    let mut secrets: Vec<_> = secret.lines().map(str::trim).filter(|line| !line.is_empty()).map(Secret::from).collect();
+    if secrets.is_empty() && given {
+        // Refused, with what to do, by whoever was to use it.
+        secrets.push(Secret::from(""));
+    }
+    let ttl = options.turn_ttl.map(Duration::from_secs);
     let turn = (!options.turn.is_empty()).then(|| Turn {
         urls: options.turn,
-        secret: Secret::from(secret),
-        ttl: Duration::from_secs(options.turn_ttl),
+        secret: secrets.first().cloned().unwrap_or_else(|| Secret::from("")),
+        ttl: ttl.unwrap_or(TURN_TTL),
     });
     let ice_servers = options.ice_server.into_iter().map(|url| IceServer { urls: vec![url], ..IceServer::default() });
     Ok(Config {
@@ -111,6 +125,7 @@ fn config(options: Options) -> Result<Config, Box<dyn Error>> {
         },
         ice_servers: ice_servers.collect(),
         turn,
+        embedded_turn: options.embedded_turn.read(secrets, ttl),
         limits: Limits {
             peers: options.max_peers,
             rooms: options.max_rooms,
@@ -119,6 +134,64 @@ fn config(options: Options) -> Result<Config, Box<dyn Error>> {
         },
         ..Config::default()
     })
+}
+
+/// The TURN server within this one.
+#[derive(Debug, clap::Args)]
+#[allow(clippy::doc_markdown, reason = "the comments are what --help prints")]
+struct EmbeddedTurnOptions {
+    /// Relay for pairs of peers that cannot reach each other, on the UDP port of the STUN server (TURN)
+    #[arg(long, env = "COPLAY_TURN_EMBEDDED")]
+    turn_embedded: bool,
+    /// The address that the internet has for this machine, if it is behind a NAT; may be repeated, once for IPv6
+    #[arg(
+        long,
+        env = "COPLAY_TURN_EXTERNAL_IP",
+        value_name = "ADDRESS",
+        value_delimiter = ',',
+        requires = "turn_embedded"
+    )]
+    turn_external_ip: Vec<IpAddr>,
+    /// The UDP ports of relays, which must reach this machine [default: 61000-61999]
+    #[arg(long, env = "COPLAY_TURN_PORTS", value_name = "FIRST-LAST", value_parser = ports, requires = "turn_embedded")]
+    turn_ports: Option<RangeInclusive<u16>>,
+    /// Relay into private networks and to this machine: for a LAN without internet. Never on the internet
+    #[arg(long, env = "COPLAY_TURN_ALLOW_PRIVATE", requires = "turn_embedded")]
+    turn_allow_private: bool,
+    /// How many allocations at once [default: 1000]; a pair that relays has 2 or more
+    #[arg(long, env = "COPLAY_TURN_ALLOCATIONS", value_name = "N", requires = "turn_embedded")]
+    turn_allocations: Option<u32>,
+    /// How many of them one peer has at most [default: 16]; it makes one for each peer it meets and network interface
+    #[arg(long, env = "COPLAY_TURN_PEER_ALLOCATIONS", value_name = "N", requires = "turn_embedded")]
+    turn_peer_allocations: Option<u32>,
+    /// How many kilobits a second an allocation relays, either way [default: 2000]
+    #[arg(long, env = "COPLAY_TURN_RATE", value_name = "KBIT", requires = "turn_embedded")]
+    turn_rate: Option<u32>,
+}
+
+impl EmbeddedTurnOptions {
+    fn read(self, secrets: Vec<Secret>, ttl: Option<Duration>) -> Option<EmbeddedTurn> {
+        let default = EmbeddedTurn::default();
+        self.turn_embedded.then(|| EmbeddedTurn {
+            secrets,
+            ttl: ttl.unwrap_or(default.ttl),
+            ports: self.turn_ports.unwrap_or(default.ports),
+            external_ips: self.turn_external_ip,
+            allow_private: self.turn_allow_private,
+            peer_allocations: self.turn_peer_allocations.unwrap_or(default.peer_allocations),
+            allocations: self.turn_allocations.unwrap_or(default.allocations),
+            rate: match self.turn_rate {
+                Some(kbit) => RelayRate { bytes: kbit.saturating_mul(125), ..default.rate },
+                None => default.rate,
+            },
+        })
+    }
+}
+
+fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let read = |text: &str| text.trim().parse::<u16>().ok();
+    let range = text.split_once('-').and_then(|(first, last)| Some(read(first)?..=read(last)?));
+    range.ok_or_else(|| "write FIRST-LAST, such as 61000-61999".into())
 }
 
 /// Comes when the process is asked to stop. It is listened for from here on, not from when it is waited for.

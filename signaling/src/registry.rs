@@ -16,6 +16,7 @@ use crate::{
     ice::IceServers,
     peer::outbox::{Inbox, outbox},
     room::{self, Command, Join, Seat, group::Newcomer},
+    turn::Relays,
 };
 
 /// How often a peer knocks at a room that closes just then.
@@ -119,6 +120,11 @@ impl Registry {
     /// Forgets a room; its task says so when nobody is in it.
     pub(crate) fn close(&self, key: &RoomKey) {
         self.lock().remove(key);
+    }
+
+    /// The embedded TURN server, if there is one.
+    pub(crate) fn relays(&self) -> Option<&Relays> {
+        self.ice.relays()
     }
 
     pub(crate) fn can_relay(&self) -> bool {

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use crate::{Config, Occupancy, Signaling, StartError, registry::Registry, server::Addresses};
+use crate::{Config, Occupancy, Relays, Signaling, StartError, registry::Registry, server::Addresses};
 
 /// A signaling server that runs on its own thread, until this is dropped.
 #[derive(Debug)]
@@ -60,6 +60,11 @@ impl Running {
     /// A URL at which this machine reaches it, for example `ws://127.0.0.1:3536`.
     pub fn url(&self) -> String {
         self.addresses.url()
+    }
+
+    /// The embedded TURN server, if there is one.
+    pub fn relays(&self) -> Option<&Relays> {
+        self.registry.relays()
     }
 
     /// How much of it is in use.

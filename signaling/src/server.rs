@@ -18,7 +18,10 @@ use tokio::{
 };
 use tower_service::Service;
 
-use crate::{Config, Limits, Stun, Timing, http::Door, ice::IceServers, peer::Rules, registry::Registry, stun};
+use crate::{
+    Config, Limits, Relays, Stun, Timing, http::Door, ice::IceServers, peer::Rules, registry::Registry, stun,
+    turn::TurnServer,
+};
 
 /// The largest head of an HTTP request, in bytes; browsers send the cookies of every page of a host along.
 const HTTP_BUFFER: usize = 16 * 1024;
@@ -30,6 +33,7 @@ const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(100);
 pub struct Signaling {
     listener: TcpListener,
     stun: Option<UdpSocket>,
+    turn: Option<TurnServer>,
     addresses: Addresses,
     door: Door,
 }
@@ -92,6 +96,22 @@ pub enum StartError {
     /// A TURN server needs both an address and a secret.
     #[error("TURN needs a URL (--turn) and the secret that the TURN server knows (--turn-secret-file)")]
     TurnSecret,
+    /// The embedded TURN server cannot give these ports to relays.
+    #[error("{first}-{last} is no range of ports for relays: write FIRST-LAST, such as --turn-ports 61000-61999")]
+    TurnPorts {
+        /// The first.
+        first: u16,
+        /// The last.
+        last: u16,
+    },
+    /// Nobody could reach relays at this address.
+    #[error(
+        "{ip} is no address that peers could reach: give this machine's own on the internet with --turn-external-ip"
+    )]
+    TurnAddress {
+        /// Which.
+        ip: IpAddr,
+    },
     /// The runtime or its thread cannot be made.
     #[error("cannot start a thread for signaling ({0}): the system may be out of threads or file descriptors")]
     Thread(#[from] io::Error),
@@ -109,14 +129,20 @@ pub struct Occupancy {
 impl Signaling {
     /// Takes the addresses of `config`. Must be called within a tokio runtime; see [`Self::spawn`] for elsewhere.
     pub async fn bind(config: Config) -> Result<Self, StartError> {
-        let Config { listen, stun, ice_servers, turn, page, limits, timing } = config;
+        let Config { listen, stun, ice_servers, turn, embedded_turn, page, limits, timing } = config;
         let listener = TcpListener::bind(listen).await.map_err(|error| refused(listen, error))?;
         let signaling = listener.local_addr().map_err(|error| refused(listen, error))?;
-        let stun = bind_stun(stun, signaling).await?;
-        let stun_address = stun.as_ref().map(UdpSocket::local_addr).transpose()?;
-        let ice = IceServers::new(stun_address.map(|address| address.port()), ice_servers, turn)?;
+        // TURN needs the socket even where peers are not to ask it for their address.
+        let asked = if stun == Stun::Off && embedded_turn.is_some() { Stun::SamePort } else { stun };
+        let socket = bind_stun(asked, signaling).await?;
+        let udp = socket.as_ref().map(UdpSocket::local_addr).transpose()?;
+        let embedded = embedded_turn.zip(udp).map(|(turn, address)| TurnServer::new(turn, address)).transpose()?;
+        let stun_address = udp.filter(|_| stun != Stun::Off);
+        let ice = IceServers::new(stun_address.map(|address| address.port()), ice_servers, turn)?
+            .with_relays(embedded.as_ref().map(TurnServer::relays));
         let door = door(limits, timing, ice, page);
-        Ok(Self { listener, stun, addresses: Addresses { signaling, stun: stun_address }, door })
+        let addresses = Addresses { signaling, stun: stun_address };
+        Ok(Self { listener, stun: socket, turn: embedded, addresses, door })
     }
 
     /// Where it listens (TCP); the port is the true one where any was asked for.
@@ -134,6 +160,11 @@ impl Signaling {
         self.addresses.url()
     }
 
+    /// The embedded TURN server, if there is one.
+    pub fn relays(&self) -> Option<&Relays> {
+        self.door.registry.relays()
+    }
+
     /// How much of it is in use.
     pub fn occupancy(&self) -> Occupancy {
         self.door.registry.occupancy()
@@ -149,18 +180,32 @@ impl Signaling {
     /// [`GOING_AWAY`](crate::close::GOING_AWAY), and returns when they are closed, or after
     /// [`Timing::close`](crate::Timing::close).
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, stun, addresses, door } = self;
+        let Self { listener, stun, turn, addresses, door } = self;
         tracing::info!(at = %addresses.signaling, stun = ?addresses.stun, "signaling serves");
         if !addresses.signaling.ip().is_loopback() && !door.registry.can_relay() {
             tracing::warn!(
                 "no TURN server is configured: two players whose networks let no direct connection through (one pair \
-                 in six or so) will not reach each other. Run coturn with use-auth-secret, and name it with --turn \
-                 and --turn-secret-file"
+                 in six or so) will not reach each other. Relay for them with --turn-embedded, or run coturn with \
+                 use-auth-secret, and name it with --turn and --turn-secret-file"
+            );
+        }
+        if let Some(ip) = turn.as_ref().and_then(TurnServer::private_address)
+            && !ip.is_loopback()
+        {
+            tracing::warn!(
+                "relays have the private address {ip}, by which only two peers that both relay here meet: give the \
+                 address that the internet has for this machine with --turn-external-ip"
             );
         }
         let mut tasks = JoinSet::new();
-        if let Some(socket) = stun {
-            tasks.spawn(stun::serve(socket));
+        match (stun, turn) {
+            (Some(socket), Some(turn)) => {
+                tasks.spawn(turn.serve(socket));
+            }
+            (Some(socket), None) => {
+                tasks.spawn(stun::serve(socket));
+            }
+            (None, _) => {}
         }
         tokio::select! {
             () = accept(&listener, &door) => (),

@@ -60,7 +60,7 @@ pub(crate) async fn serve(socket: UdpSocket) {
 }
 
 /// The answer to `request`, if it is a Binding request.
-fn answer(request: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
+pub(crate) fn answer(request: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
     let &[_, _, high, low, ..] = request else { return None };
     let length = usize::from(u16::from_be_bytes([high, low])) + MESSAGE_HEADER_SIZE;
     if request.len() != length || length > MAX_REQUEST || !is_stun_message(request) {

@@ -12,7 +12,8 @@
 //! a DTLS handshake can deadlock under loss (attempts are limited in time, and made again: `switchboard`); ICE paces
 //! its checks at 200 ms, waits 0.5 to 2 s before it takes a reflexive or relayed pair, and gives up a dead peer after
 //! 30 s (`peer`); its mDNS join fails on hosts without a multicast route (`peer`); "unreliable" data queues while SCTP's
-//! window is closed (`lanes`); its UDP sockets have the system's small buffers (`runtime`). TURN is by UDP only.
+//! window is closed (`lanes`); its UDP sockets have the system's small buffers (`runtime`), and ports of their own
+//! (`ports`); external addresses are not told (`external`). TURN is by UDP only.
 
 use std::{
     collections::BTreeMap,
@@ -35,10 +36,12 @@ use crate::{
 };
 
 mod engine;
+mod external;
 mod inbox;
 mod lanes;
 mod path;
 mod peer;
+mod ports;
 mod runtime;
 mod upgrade;
 mod websocket;

@@ -1,6 +1,6 @@
 //! What can be done with the connections to the peers of a room, whatever they are made of?
 
-use std::{fmt, time::Duration};
+use std::{fmt, net::IpAddr, ops::RangeInclusive, time::Duration};
 
 use bytes::Bytes;
 use coplay_proto::{
@@ -240,6 +240,13 @@ pub struct SocketConfig {
     pub ice_servers: Vec<IceServer>,
     /// Which candidates may be used. Default all.
     pub ice_transport_policy: IceTransportPolicy,
+    /// The UDP ports to connect by, for a firewall that lets only some through: each peer takes one, and more peers than
+    /// ports are not connected. Default any. Not in the browser, which chooses for itself.
+    pub udp_ports: Option<RangeInclusive<u16>>,
+    /// The addresses by which the internet reaches this machine, where a NAT in between passes the same ports on: a
+    /// cloud's 1:1 NAT, or ports forwarded by a router (then with [`Self::udp_ports`]). Peers are told of them besides
+    /// this machine's own. Default none. Not in the browser.
+    pub external_ips: Vec<IpAddr>,
     /// How long one attempt to connect with a peer may take. Default 4 s.
     pub handshake_timeout: Duration,
     /// How often to try to connect with a peer. Default 2, at least 1. Where ICE has found a path, so that only loss can
@@ -262,6 +269,8 @@ impl Default for SocketConfig {
             signaling_attempts: 5,
             ice_servers: Vec::new(),
             ice_transport_policy: IceTransportPolicy::All,
+            udp_ports: None,
+            external_ips: Vec::new(),
             handshake_timeout: Duration::from_secs(4),
             handshake_attempts: 2,
         }

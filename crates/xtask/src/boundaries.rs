@@ -50,6 +50,7 @@ const MAY_NAME: [(&str, &[&str]); 5] = [
         "coplay_signaling",
         &[
             "coplay_proto",
+            "async-trait",
             "axum",
             "base64",
             "bytes",
@@ -63,12 +64,15 @@ const MAY_NAME: [(&str, &[&str]); 5] = [
             "serde",
             "serde_json",
             "sha1",
+            "stun",
             "thiserror",
             "tokio",
             "tower-service",
             "tracing",
             "tracing-subscriber",
+            "turn",
             "uuid",
+            "webrtc-util",
         ],
     ),
 ];

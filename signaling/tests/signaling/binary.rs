@@ -68,6 +68,10 @@ fn it_refuses_options_that_cannot_work_and_explains_the_others() {
         (&["--turn", "turn.example.org", "--turn-secret", "x"], "turn:HOST:PORT"),
         (&["--turn", "turn:turn.example.org", "--turn-secret-file", "/nonexistent/secret"], "/nonexistent/secret"),
         (&["--ice-server", "turn:turn.example.org"], "--turn"),
+        (&["--turn-ports", "61000-61999"], "--turn-embedded"),
+        (&["--turn-embedded", "--turn-ports", "61000"], "FIRST-LAST"),
+        (&["--turn-embedded", "--turn-ports", "61001-61000"], "no range of ports"),
+        (&["--turn-embedded", "--turn-external-ip", "0.0.0.0"], "--turn-external-ip"),
         (&["--no-stun", "--stun", "127.0.0.1:0"], "cannot be used with"),
         (&["--listen", "nowhere"], "--listen"),
     ] {
@@ -77,4 +81,23 @@ fn it_refuses_options_that_cannot_work_and_explains_the_others() {
     }
     let (help, well) = end(run(&["--help"]));
     assert!(well && help.contains("COPLAY_TURN_SECRET_FILE") && help.contains("listening on ws://"), "{help}");
+}
+
+#[tokio::test]
+async fn it_relays_when_it_is_told_to() {
+    let args = ["--listen", "127.0.0.1:0", "--turn-embedded", "--turn-external-ip", "8.8.8.8", "--turn-ttl", "60"];
+    let mut process = run(&args);
+    let line = BufReader::new(process.0.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+    let url = format!("{}/r", line.strip_prefix("listening on ").unwrap());
+    let mut request = tokio_tungstenite::tungstenite::client::IntoClientRequest::into_client_request(url).unwrap();
+    request.headers_mut().insert("Sec-WebSocket-Protocol", "coplay.v1".parse().unwrap());
+    let (mut socket, _) = tokio_tungstenite::connect_async(request).await.unwrap();
+    let welcome =
+        crate::client::soon("the welcome", futures_util::StreamExt::next(&mut socket)).await.unwrap().unwrap();
+    let welcome: serde_json::Value = serde_json::from_str(welcome.to_text().unwrap()).unwrap();
+    let ice = &welcome["Welcome"]["ice_servers"][0];
+    assert!(ice["urls"][0].as_str().unwrap().starts_with("turn:8.8.8.8:"), "{ice}");
+    let expires: u64 = ice["username"].as_str().unwrap().split(':').next().unwrap().parse().unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    assert!((now..=now + 60).contains(&expires), "{expires} at {now}");
 }

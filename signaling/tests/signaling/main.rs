@@ -8,4 +8,6 @@ mod ice;
 mod rooms;
 mod serving;
 mod spoiled;
+mod turn;
+mod turn_client;
 mod wire;

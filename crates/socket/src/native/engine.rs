@@ -18,6 +18,7 @@ use super::{
     inbox::{Inbox, Inward},
     lanes::Outlets,
     peer::{self, Order, Shared},
+    ports::Ports,
     websocket::WebSocket,
 };
 use crate::{
@@ -62,10 +63,11 @@ pub(super) async fn run(
     signaller.set_waker(Arc::new(move || wake.notify_one()));
     // Which one of many peers this is, to spread them: the address of something is random enough.
     let seed = Arc::as_ptr(&signalled) as u64 ^ u64::from(std::process::id()) << 32;
+    let ports = Ports::new(config.udp_ports.clone());
     let mut engine = Engine {
         switchboard: Switchboard::new(clock::now(), config.clone(), seed),
         signaller,
-        shared: Arc::new(Shared { config, inbox, reports: report, no_mdns: AtomicBool::new(false) }),
+        shared: Arc::new(Shared { config, inbox, reports: report, ports, no_mdns: AtomicBool::new(false) }),
         peers: BTreeMap::new(),
         tasks: JoinSet::new(),
     };

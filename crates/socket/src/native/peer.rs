@@ -1,9 +1,8 @@
 //! One attempt to connect with one peer: its peer connection, from the first order to its end.
 
 use std::{
-    net::UdpSocket,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -26,9 +25,11 @@ use webrtc::{
 
 use super::{
     engine::Report,
+    external::External,
     inbox::Inbox,
     lanes::{self, Inlets, Lanes, RELIABLE_OUTSTANDING},
     path::{self, Signalled},
+    ports::{Port, Ports},
     runtime::LargeBuffers,
 };
 use crate::{IceTransportPolicy, SocketConfig, switchboard::Attempt};
@@ -61,6 +62,7 @@ pub(super) struct Shared {
     pub(super) config: SocketConfig,
     pub(super) inbox: Inbox,
     pub(super) reports: mpsc::Sender<(Attempt, Report)>,
+    pub(super) ports: Arc<Ports>,
     /// Whether joining the mDNS group failed once.
     pub(super) no_mdns: AtomicBool,
 }
@@ -75,7 +77,12 @@ pub(super) async fn run(
     admitted: watch::Receiver<bool>,
     mut orders: mpsc::Receiver<Order>,
 ) {
-    let connection: Arc<dyn PeerConnection> = match build(&shared, attempt, &ice_servers).await {
+    // Given back when the connection is closed.
+    let port = match shared.ports.take().await {
+        Ok(port) => port,
+        Err(why) => return shared.report(attempt, Report::Failed(why)).await,
+    };
+    let connection: Arc<dyn PeerConnection> = match build(&shared, attempt, &ice_servers, &port).await {
         Ok(connection) => connection,
         Err(error) => return shared.report(attempt, Report::Failed(error.to_string())).await,
     };
@@ -132,10 +139,15 @@ impl Shared {
     }
 }
 
-async fn build(shared: &Arc<Shared>, attempt: Attempt, servers: &[IceServer]) -> Result<Arc<dyn PeerConnection>> {
+async fn build(
+    shared: &Arc<Shared>,
+    attempt: Attempt,
+    servers: &[IceServer],
+    port: &Port,
+) -> Result<Arc<dyn PeerConnection>> {
     if !shared.no_mdns.load(Ordering::Relaxed) {
         // Looks up the names that browsers hide their addresses behind.
-        match try_build(shared, attempt, servers, MulticastDnsMode::QueryOnly).await {
+        match try_build(shared, attempt, servers, port, MulticastDnsMode::QueryOnly).await {
             Ok(connection) => return Ok(connection),
             // On hosts without a multicast route (a container, no network) webrtc's mDNS join fails, and the whole
             // connection with it. Browsers then learn our address from us, and we theirs from their checks.
@@ -145,13 +157,14 @@ async fn build(shared: &Arc<Shared>, attempt: Attempt, servers: &[IceServer]) ->
             }
         }
     }
-    try_build(shared, attempt, servers, MulticastDnsMode::Disabled).await
+    try_build(shared, attempt, servers, port, MulticastDnsMode::Disabled).await
 }
 
 async fn try_build(
     shared: &Arc<Shared>,
     attempt: Attempt,
     servers: &[IceServer],
+    port: &Port,
     mdns: MulticastDnsMode,
 ) -> Result<Arc<dyn PeerConnection>> {
     let config = &shared.config;
@@ -180,8 +193,12 @@ async fn try_build(
         )
         .with_setting_engine(settings)
         .with_runtime(Arc::new(LargeBuffers))
-        .with_handler(Arc::new(Callbacks { attempt, reports: shared.reports.clone() }))
-        .with_udp_addrs(addresses())
+        .with_handler(Arc::new(Callbacks {
+            attempt,
+            reports: shared.reports.clone(),
+            external: Mutex::new(External::new(config.external_ips.clone())),
+        }))
+        .with_udp_addrs(port.addresses())
         .with_data_channel_send_buffer_limit(RELIABLE_OUTSTANDING)
         .build()
         .await?;
@@ -206,17 +223,6 @@ fn usable(server: &IceServer) -> Vec<RTCIceServer> {
 /// to make a connection unless one is named; and then no offer is made, and the peer hears nothing.
 fn unasked() -> RTCIceServer {
     RTCIceServer { urls: vec!["turns:unasked.invalid".into()], username: "none".into(), credential: "none".into() }
-}
-
-/// Where to listen: on every interface (webrtc takes a wildcard to mean that, without loopback), and on loopback, so that
-/// peers on a machine without any network reach each other.
-fn addresses() -> Vec<&'static str> {
-    let mut addresses = vec!["0.0.0.0:0", "127.0.0.1:0"];
-    // webrtc logs an error for a family that the machine does not have.
-    if UdpSocket::bind("[::]:0").is_ok() {
-        addresses.push("[::]:0");
-    }
-    addresses
 }
 
 /// Lays the two data channels.
@@ -288,6 +294,7 @@ async fn describe(
 struct Callbacks {
     attempt: Attempt,
     reports: mpsc::Sender<(Attempt, Report)>,
+    external: Mutex<External>,
 }
 
 #[async_trait::async_trait]
@@ -297,9 +304,12 @@ impl PeerConnectionEventHandler for Callbacks {
         if matches!(event.candidate.address.as_str(), "0.0.0.0" | "::") {
             return;
         }
-        let json = event.candidate.to_json().ok().and_then(|init| serde_json::to_string(&init).ok());
-        if let Some(json) = json {
-            let _ = self.reports.send((self.attempt, Report::Candidate(json))).await;
+        let external = self.external.lock().unwrap_or_else(PoisonError::into_inner).candidates(&event.candidate);
+        for candidate in std::iter::once(event.candidate).chain(external) {
+            let json = candidate.to_json().ok().and_then(|init| serde_json::to_string(&init).ok());
+            if let Some(json) = json {
+                let _ = self.reports.send((self.attempt, Report::Candidate(json))).await;
+            }
         }
     }
 
