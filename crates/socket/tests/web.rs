@@ -134,7 +134,7 @@ impl<F: FnMut(Signal) -> Vec<Signal>> Signaller for Between<F> {
                     self.line.send(message);
                 }
             }
-            message @ ClientMessage::KeepAlive => self.line.send(message),
+            message => self.line.send(message),
         }
     }
 
