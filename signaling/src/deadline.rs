@@ -91,7 +91,7 @@ mod tests {
         let mut stream = Deadline::new(stream, patience);
         let reading = tokio::spawn(async move {
             for _ in 0..5 {
-                tokio::time::sleep(Duration::from_secs(9)).await;
+                sleep(Duration::from_secs(9)).await;
                 reader.read_exact(&mut [0; 4]).await.unwrap();
             }
             reader

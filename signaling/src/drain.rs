@@ -60,7 +60,7 @@ mod tests {
         let mut turns: Vec<u16> = (0..1000).map(|number| turn(&format!("room-{number}"), 0)).collect();
         turns.sort_unstable();
         let gaps = turns.windows(2).map(|two| two[1] - two[0]);
-        assert!(gaps.max().is_some_and(|gap| gap < 0x1_0000 / 50), "{turns:?}");
+        assert!(gaps.max().is_some_and(|gap| gap < u16::MAX / 50), "{turns:?}");
     }
 
     #[test]

@@ -179,7 +179,8 @@ impl Signaling {
     }
 
     /// Everything that it answers, to be served by another HTTP server as well. To have a page served on the same
-    /// port by this one, see [`Config::page`](crate::Config::page).
+    /// port by this one, see [`Config::page`](crate::Config::page). Limits by address hold if that server tells who
+    /// connected ([`axum::Router::into_make_service_with_connect_info`] with a [`SocketAddr`]).
     pub fn router(&self) -> Router {
         self.door.router()
     }
