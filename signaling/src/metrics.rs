@@ -80,7 +80,7 @@ pub(crate) struct Metrics {
     pub(crate) matches: Counter,
     /// Peers refused or thrown out, by the name of the error.
     refusals: Counters,
-    /// WebSockets closed otherwise, by close code.
+    /// Those closed otherwise, by close code.
     pub(crate) closes: Counters,
     signals: [Counter; 4],
     dropped: Counters,

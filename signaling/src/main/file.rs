@@ -55,7 +55,7 @@ fn is_decided(command: &Command, given: &ArgMatches, option: &Arg) -> bool {
     let id = option.get_id().as_str();
     // One of a group that takes one only. (clap asks for a group that may be changed.)
     let groups = command.get_groups().filter(|group| !(*group).clone().is_multiple());
-    let members = groups.map(|group| group.get_args().map(|id| id.as_str()).collect::<Vec<_>>());
+    let members = groups.map(|group| group.get_args().map(clap::Id::as_str).collect::<Vec<_>>());
     let grouped = members.filter(|members| members.contains(&id)).flatten();
     // A conflict is written at either of the two.
     let excluded = command.get_arg_conflicts_with(option).into_iter();

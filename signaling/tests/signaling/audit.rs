@@ -136,7 +136,7 @@ async fn row_5_an_idle_peer_costs_little_memory() {
 #[tokio::test]
 async fn row_6_rooms_that_were_left_are_forgotten() {
     let process = Process::start(&[]);
-    let name = |n: usize| format!("/{n:0>width$}", width = MAX_ROOM_NAME);
+    let name = |n: usize| format!("/{n:0>MAX_ROOM_NAME$}");
     let pass = async |from: usize, to: usize| {
         for n in from..to {
             let mut peer = join(&process, &name(n)).await;
