@@ -25,6 +25,8 @@ pub(crate) struct Ask {
     pub(crate) max: Option<u32>,
     /// Whether the room must be there.
     pub(crate) existing: bool,
+    /// The ticket it shows.
+    pub(crate) ticket: Option<String>,
 }
 
 impl Ask {
@@ -38,6 +40,7 @@ impl Ask {
         for (name, value) in pairs {
             match name.as_str() {
                 query::NEXT => ask.next = Some(count(query::NEXT, &value, room_peers)?),
+                query::TICKET => ask.ticket = Some(value),
                 query::MAX => ask.max = Some(count(query::MAX, &value, u32::MAX)?),
                 query::EXISTING => {
                     ask.existing = match value.as_str() {

@@ -9,7 +9,7 @@ use std::{
 use axum::Router;
 use coplay_proto::signal::IceServer;
 
-use crate::EmbeddedTurn;
+use crate::{AddressLimits, EmbeddedTurn, MetricsAccess, Origins, Proxies, TlsFiles};
 
 /// The port that signaling listens on unless it is told another: that of `matchbox_server`.
 pub const DEFAULT_PORT: u16 = 3536;
@@ -30,8 +30,22 @@ pub struct Config {
     pub embedded_turn: Option<EmbeddedTurn>,
     /// Answers every request that is no WebSocket: the page of a game, say. Without it there is only `/healthz`.
     pub page: Option<Router>,
+    /// TLS on the port of signaling, for `wss:` and `https:` without a reverse proxy. Default none.
+    pub tls: Option<TlsFiles>,
+    /// The pages that may come in. Default all.
+    pub origins: Origins,
+    /// Which reverse proxies are believed when they say whom they forward for. Default none.
+    pub proxies: Proxies,
+    /// With what tickets are signed; then only who has one is let in (see [`ticket`](crate::ticket())). Default none.
+    pub tickets: Option<Secret>,
+    /// Who may read `/metrics`. Default this machine.
+    pub metrics: MetricsAccess,
+    /// Pass on signals of any form and in any order, for peers that signal in their own way. Default no.
+    pub opaque_signals: bool,
     /// How much of everything.
     pub limits: Limits,
+    /// How much of it for one address.
+    pub address_limits: AddressLimits,
     /// How long everything may take.
     pub timing: Timing,
 }
@@ -45,7 +59,14 @@ impl Default for Config {
             turn: None,
             embedded_turn: None,
             page: None,
+            tls: None,
+            origins: Origins::default(),
+            proxies: Proxies::default(),
+            tickets: None,
+            metrics: MetricsAccess::default(),
+            opaque_signals: false,
             limits: Limits::default(),
+            address_limits: AddressLimits::default(),
             timing: Timing::default(),
         }
     }
@@ -190,9 +211,16 @@ pub struct Timing {
     pub close_after: Duration,
     /// For a peer to take one frame. Default 5 s.
     pub write: Duration,
-    /// For the head of an HTTP request, and for the next request on a kept connection. Default 10 s.
+    /// For a TLS handshake, for the head of an HTTP request, and for the next request on a kept connection. Default 10 s.
     pub request: Duration,
-    /// For a peer to answer the closing of its WebSocket, and for all peers when the server stops. Default 2 s.
+    /// For a connection to take any of what is written to it. Default 30 s.
+    pub stuck: Duration,
+    /// For peers to leave when the server stops: those of idle rooms spread over it, those in the middle of a handshake
+    /// at its end at the latest. Default 0: all at once. The binary takes 10 s.
+    pub drain: Duration,
+    /// From one look at whether the files of TLS changed to the next. Default 60 s.
+    pub certificates: Duration,
+    /// For a peer to answer the closing of its WebSocket. Default 2 s.
     pub close: Duration,
 }
 
@@ -203,6 +231,9 @@ impl Default for Timing {
             close_after: Duration::from_secs(35),
             write: Duration::from_secs(5),
             request: Duration::from_secs(10),
+            stuck: Duration::from_secs(30),
+            drain: Duration::ZERO,
+            certificates: Duration::from_secs(60),
             close: Duration::from_secs(2),
         }
     }

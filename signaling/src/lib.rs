@@ -29,24 +29,45 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::panic, clippy::expect_used, clippy::indexing_slicing))]
 
+mod addresses;
 mod ask;
 mod config;
+mod connections;
+mod deadline;
+mod drain;
+mod firewall;
+mod guard;
 mod http;
 mod ice;
+mod metrics;
+mod origin;
 mod peer;
+mod proxies;
 mod registry;
 mod room;
 mod running;
 mod server;
 mod stun;
+mod ticket;
+mod tls;
 mod turn;
 mod wire;
 
 pub use axum;
 
-pub use self::turn::{EmbeddedTurn, RelayRate, RelayStats, Relays};
+pub use addresses::{AddressLimits, Pace};
 pub use ask::MAX_ROOM_NAME;
 pub use config::{Config, DEFAULT_PORT, Limits, Rate, Secret, Stun, Timing, Turn};
+pub use firewall::{
+    MAX_CANDIDATES,
+    shape::{MAX_CANDIDATE, MAX_SDP},
+};
+pub use metrics::MetricsAccess;
+pub use origin::Origins;
+pub use proxies::{ForwardedHeader, Proxies, network};
 pub use running::Running;
 pub use server::{Occupancy, Signaling, StartError};
-pub use wire::{MAX_CANDIDATE, MAX_MESSAGE, MAX_SDP, close, status};
+pub use ticket::{MIN_TICKET_SECRET, ticket};
+pub use tls::{TlsError, TlsFiles, TlsReload};
+pub use turn::{EmbeddedTurn, RelayRate, RelayStats, Relays};
+pub use wire::{MAX_MESSAGE, close, status};

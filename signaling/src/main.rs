@@ -10,23 +10,36 @@ use std::{
     time::Duration,
 };
 
-use clap::{ArgGroup, Parser};
+use clap::{ArgGroup, CommandFactory, FromArgMatches, Parser};
 use coplay_proto::signal::IceServer;
-use coplay_signaling::{Config, DEFAULT_PORT, EmbeddedTurn, Limits, RelayRate, Secret, Signaling, Stun, Turn};
+use coplay_signaling::{
+    Config, DEFAULT_PORT, EmbeddedTurn, Limits, RelayRate, Secret, Signaling, Stun, TlsReload, Turn,
+};
 use tracing_subscriber::EnvFilter;
+
+use crate::guarding::Guarding;
+
+#[path = "main/file.rs"]
+mod file;
+#[path = "main/guarding.rs"]
+mod guarding;
 
 /// How long the credentials of an external TURN server last.
 const TURN_TTL: Duration = Duration::from_secs(3600);
 
 /// Signaling for coplay and matchbox_socket 0.15: peers meet in rooms at ws://HOST:PORT/ROOM, and connect directly.
 ///
-/// When it listens, it prints one line: "listening on ws://ADDRESS:PORT". It stops on SIGINT and SIGTERM.
-/// Every option can be given by its environment variable as well.
+/// When it listens, it prints one line: "listening on ws://ADDRESS:PORT". It stops on SIGINT and SIGTERM, and reads its
+/// certificate anew on SIGHUP. Every option can be given by its environment variable, or in the file of --config, as well:
+/// the command line beats the environment, and that beats the file.
 #[derive(Debug, Parser)]
 #[allow(clippy::doc_markdown, reason = "the comments are what --help prints")]
 #[command(name = "coplay-signaling", version)]
 #[command(group = ArgGroup::new("turn-secrets").args(["turn_secret", "turn_secret_file"]))]
 struct Options {
+    /// A file of options (TOML): their long names without the dashes, such as listen = "0.0.0.0:3536"
+    #[arg(long, env = "COPLAY_CONFIG", value_name = "FILE")]
+    config: Option<String>,
     /// Where to listen for WebSockets (TCP); port 0 takes any that is free
     #[arg(long, env = "COPLAY_LISTEN", value_name = "ADDRESS:PORT", default_value_t = every_address())]
     listen: SocketAddr,
@@ -66,10 +79,18 @@ struct Options {
     /// What to log, to standard error: error, warn, info, debug, trace, or a filter such as coplay_signaling=debug
     #[arg(long, env = "COPLAY_LOG", value_name = "FILTER", default_value = "info")]
     log: EnvFilter,
+    #[command(flatten)]
+    guarding: Guarding,
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = match options() {
+        Ok(options) => options,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "coplay-signaling: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     match run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -80,16 +101,32 @@ fn main() -> ExitCode {
     }
 }
 
+/// What the command line, the environment and the file say. Ends the process for `--help` and what makes no sense.
+fn options() -> Result<Options, String> {
+    let command = Options::command();
+    let arguments = file::arguments(&command, std::env::args_os().collect())?;
+    let matches = command.get_matches_from(arguments);
+    Ok(Options::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()))
+}
+
 #[tokio::main]
 async fn run(mut options: Options) -> Result<(), Box<dyn Error>> {
     let log = std::mem::take(&mut options.log);
-    tracing_subscriber::fmt().with_env_filter(log).with_writer(std::io::stderr).init();
+    options.guarding.start_log(log);
     let signaling = Signaling::bind(config(options)?).await?;
-    let stop = stop_signal()?;
+    let (mut first, mut second) = (Stops::listen()?, Stops::listen()?);
+    #[cfg(unix)]
+    if let Some(reload) = signaling.tls_reload() {
+        tokio::spawn(reload_on_hangup(tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?, reload));
+    }
     let mut out = std::io::stdout();
     writeln!(out, "listening on {}", signaling.url())?;
     out.flush()?;
-    signaling.serve(stop).await;
+    tokio::select! {
+        () = signaling.serve(first.next()) => (),
+        // Both hear both: this waits for the second.
+        () = async { second.next().await; second.next().await } => (),
+    }
     tracing::info!("signaling stopped");
     Ok(())
 }
@@ -116,7 +153,7 @@ fn config(options: Options) -> Result<Config, Box<dyn Error>> {
         ttl: ttl.unwrap_or(TURN_TTL),
     });
     let ice_servers = options.ice_server.into_iter().map(|url| IceServer { urls: vec![url], ..IceServer::default() });
-    Ok(Config {
+    let config = Config {
         listen: options.listen,
         stun: match options.stun {
             _ if options.no_stun => Stun::Off,
@@ -133,7 +170,8 @@ fn config(options: Options) -> Result<Config, Box<dyn Error>> {
             ..Limits::default()
         },
         ..Config::default()
-    })
+    };
+    options.guarding.apply(config)
 }
 
 /// The TURN server within this one.
@@ -194,26 +232,53 @@ fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
     range.ok_or_else(|| "write FIRST-LAST, such as 61000-61999".into())
 }
 
-/// Comes when the process is asked to stop. It is listened for from here on, not from when it is waited for.
+/// Reads the certificate anew whenever the process is told to.
 #[cfg(unix)]
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => (),
-            _ = terminate.recv() => (),
+async fn reload_on_hangup(mut hangup: tokio::signal::unix::Signal, reload: TlsReload) {
+    while hangup.recv().await.is_some() {
+        match reload.reload() {
+            Ok(changed) => tracing::info!(changed, "the certificate was read"),
+            Err(error) => tracing::warn!(%error, "the certificate stays as it was"),
         }
-    })
+    }
 }
 
-/// Comes when the process is asked to stop. It is listened for from here on, not from when it is waited for.
-#[cfg(windows)]
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    let mut interrupt = tokio::signal::windows::ctrl_c()?;
-    Ok(async move {
-        interrupt.recv().await;
-    })
+/// Asks the process to stop, time after time.
+struct Stops {
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(windows)]
+    interrupt: tokio::signal::windows::CtrlC,
+}
+
+impl Stops {
+    /// They are listened for from here on, not from when they are waited for.
+    #[cfg(unix)]
+    fn listen() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// They are listened for from here on, not from when they are waited for.
+    #[cfg(windows)]
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { interrupt: tokio::signal::windows::ctrl_c()? })
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => (),
+            _ = self.terminate.recv() => (),
+        }
+    }
+
+    #[cfg(windows)]
+    async fn next(&mut self) {
+        self.interrupt.recv().await;
+    }
 }
 
 fn every_address() -> SocketAddr {

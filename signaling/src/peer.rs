@@ -12,6 +12,8 @@ use tokio::{
 
 use crate::{
     Limits, Timing,
+    drain::Drain,
+    metrics::Metrics,
     peer::{bucket::Bucket, outbox::Inbox},
     room::Seat,
     wire::{self, Heard, close},
@@ -28,8 +30,17 @@ const MAX_REASON: usize = 123;
 pub(crate) struct Rules {
     pub(crate) limits: Limits,
     pub(crate) timing: Timing,
+    /// Whether signals are passed on without a look at them.
+    pub(crate) opaque: bool,
     /// Set when the server stops.
-    pub(crate) stopped: watch::Sender<bool>,
+    pub(crate) stopped: watch::Sender<Option<Drain>>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Rules {
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopped.borrow().is_some()
+    }
 }
 
 /// Why a WebSocket ends.
@@ -45,32 +56,27 @@ enum End {
 const TOO_SLOW: End = End::Closed(close::TOO_SLOW, "signaling sent more than was read");
 
 /// Carries what the room says to the peer and the other way, until one of them ends it.
-pub(crate) async fn serve(
-    mut socket: WebSocket,
-    seat: Seat,
-    mut inbox: Inbox,
-    permit: OwnedSemaphorePermit,
-    coplay: bool,
-    rules: Arc<Rules>,
-) {
+pub(crate) async fn serve(mut socket: WebSocket, seat: Seat, mut inbox: Inbox, coplay: bool, rules: Arc<Rules>) {
     let end = exchange(&mut socket, &seat, &mut inbox, &rules).await;
     tracing::debug!(peer = %seat.peer(), ?end, "a peer is gone");
     // The others hear of it now, and not when the closing is through.
     drop((seat, inbox));
-    finish(socket, end, coplay, &rules.timing).await;
-    drop(permit);
+    finish(socket, end, coplay, &rules).await;
 }
 
 /// Says `error` to a peer with the subprotocol that was not let in, and closes its WebSocket.
 pub(crate) async fn refuse(socket: WebSocket, error: SignalError, permit: OwnedSemaphorePermit, rules: Arc<Rules>) {
-    finish(socket, End::Refused(error), true, &rules.timing).await;
+    finish(socket, End::Refused(error), true, &rules).await;
     drop(permit);
 }
 
 async fn exchange(socket: &mut WebSocket, seat: &Seat, inbox: &mut Inbox, rules: &Rules) -> End {
     let Timing { ping_after, close_after, write, .. } = rules.timing;
     let mut stopped = rules.stopped.subscribe();
+    let metrics = &rules.metrics;
     let mut heard = Instant::now();
+    // When a handshake went on last; one is about to when somebody comes.
+    let mut active = heard;
     let mut bucket = Bucket::new(&rules.limits, heard);
     let mut pinged = false;
     loop {
@@ -80,7 +86,7 @@ async fn exchange(socket: &mut WebSocket, seat: &Seat, inbox: &mut Inbox, rules:
             // comes in there is only as much as the bucket holds.
             biased;
             () = inbox.cut.off() => return TOO_SLOW,
-            () = set(&mut stopped) => return End::Closed(close::GOING_AWAY, "the signaling server stops"),
+            (code, reason) = leave(&mut stopped, seat.turn(), active) => return End::Closed(code, reason),
             () = sleep_until(silence) => {
                 if pinged {
                     return End::Closed(close::SILENT, "nothing was heard from the peer");
@@ -97,22 +103,35 @@ async fn exchange(socket: &mut WebSocket, seat: &Seat, inbox: &mut Inbox, rules:
                     Some(Ok(Message::Close(_))) | None => return End::Gone,
                 };
                 (heard, pinged) = (Instant::now(), false);
+                metrics.received_frames.add(1);
+                metrics.received_bytes.add(length);
                 if !bucket.take(length, heard) {
                     return End::Refused(SignalError::TooMuch);
                 }
-                match text.map(|text| wire::read(&text, seat.peer())) {
-                    Some(Ok(Heard::Signal { to, frame })) => seat.signal(to, frame).await,
+                match text.map(|text| wire::read(&text, seat.peer(), rules.opaque)) {
+                    Some(Ok(Heard::Signal { to, kind, frame })) => {
+                        active = heard;
+                        seat.signal(to, kind, frame).await;
+                    }
+                    Some(Ok(Heard::Report(report))) => metrics.reported(&report),
                     Some(Err(error)) => return End::Refused(error),
                     Some(Ok(Heard::KeepAlive)) | None => (),
                 }
                 continue;
             }
-            frame = inbox.queue.next() => Message::Text(frame),
+            frame = inbox.queue.next() => {
+                if wire::is_of_handshake(&frame) {
+                    active = Instant::now();
+                }
+                Message::Text(frame)
+            }
         };
         let waiting = match &sent {
             Message::Text(text) => text.len(),
             _ => 0,
         };
+        metrics.sent_frames.add(1);
+        metrics.sent_bytes.add(waiting);
         tokio::select! {
             biased;
             () = inbox.cut.off() => return TOO_SLOW,
@@ -127,7 +146,12 @@ async fn exchange(socket: &mut WebSocket, seat: &Seat, inbox: &mut Inbox, rules:
 
 /// Says why, and closes as the RFC wants it (RFC 6455, section 7.1.2): a connection dropped with something unread is
 /// reset, and the peer may never see the reason. All that in bounded time.
-async fn finish(mut socket: WebSocket, end: End, coplay: bool, timing: &Timing) {
+async fn finish(mut socket: WebSocket, end: End, coplay: bool, rules: &Rules) {
+    match &end {
+        End::Gone => (),
+        End::Refused(error) => rules.metrics.refused(error),
+        End::Closed(code, _) => rules.metrics.closes.add(&code.to_string(), 1),
+    }
     let (code, reason, error) = match end {
         End::Gone => (None, String::new(), None),
         End::Closed(code, reason) => (Some(code), reason.to_owned(), None),
@@ -144,10 +168,14 @@ async fn finish(mut socket: WebSocket, end: End, coplay: bool, timing: &Timing) 
         while let Some(Ok(_)) = socket.recv().await {}
         Ok::<_, axum::Error>(())
     };
-    let _ = timeout(timing.close, farewell).await;
+    let _ = timeout(rules.timing.close, farewell).await;
 }
 
-/// Comes when the flag is set.
-async fn set(flag: &mut watch::Receiver<bool>) {
-    let _ = flag.wait_for(|set| *set).await;
+/// Comes when the server stops and it is the peer's turn to leave; how it is told.
+async fn leave(stopped: &mut watch::Receiver<Option<Drain>>, turn: u16, active: Instant) -> (u16, &'static str) {
+    let drain = stopped.wait_for(Option::is_some).await.ok().and_then(|drain| *drain);
+    // The sender is in the rules, so it is never gone while this waits.
+    let Some(drain) = drain else { return std::future::pending().await };
+    sleep_until(drain.leaves(turn, active)).await;
+    drain.farewell()
 }

@@ -12,8 +12,10 @@ use uuid::Uuid;
 
 use crate::{
     Limits, Occupancy,
+    addresses::Visitor,
     ask::Ask,
     ice::IceServers,
+    metrics::Metrics,
     peer::outbox::{Inbox, outbox},
     room::{self, Command, Join, Seat, group::Newcomer},
     turn::Relays,
@@ -41,6 +43,7 @@ pub(crate) struct Caller<'a> {
     pub(crate) coplay: bool,
     /// The `Host` header of its request.
     pub(crate) host: Option<&'a str>,
+    pub(crate) visitor: &'a Visitor,
 }
 
 /// All rooms of a server.
@@ -48,14 +51,15 @@ pub(crate) struct Caller<'a> {
 pub(crate) struct Registry {
     limits: Limits,
     ice: IceServers,
+    pub(crate) metrics: Arc<Metrics>,
     rooms: Mutex<HashMap<RoomKey, mpsc::Sender<Command>>>,
     peers: Arc<Semaphore>,
 }
 
 impl Registry {
-    pub(crate) fn new(limits: Limits, ice: IceServers) -> Arc<Self> {
+    pub(crate) fn new(limits: Limits, ice: IceServers, metrics: Arc<Metrics>) -> Arc<Self> {
         let peers = Arc::new(Semaphore::new(limits.peers as usize));
-        Arc::new(Self { limits, ice, rooms: Mutex::default(), peers })
+        Arc::new(Self { limits, ice, metrics, rooms: Mutex::default(), peers })
     }
 
     /// Finds a peer its place. The permit counts the peer for as long as its WebSocket is there.
@@ -76,7 +80,7 @@ impl Registry {
             let newcomer = Newcomer { peer, coplay: caller.coplay, ice_servers, topology: ask.topology, outbox };
             let (reply, answer) = oneshot::channel();
             let join = Join { ask: ask.clone(), newcomer, inbox, reply };
-            if let Some((room, join)) = self.find_or_open(join)? {
+            if let Some((room, join)) = self.find_or_open(join, caller.visitor)? {
                 // A room that closed meanwhile drops the command, and with it the reply.
                 let _ = room.send(Command::Join(Box::new(join))).await;
             }
@@ -88,7 +92,11 @@ impl Registry {
     }
 
     /// The room that is asked for with `join` still to be sent to it; or `None` when it was opened for it.
-    fn find_or_open(self: &Arc<Self>, join: Join) -> Result<Option<(mpsc::Sender<Command>, Join)>, SignalError> {
+    fn find_or_open(
+        self: &Arc<Self>,
+        join: Join,
+        visitor: &Visitor,
+    ) -> Result<Option<(mpsc::Sender<Command>, Join)>, SignalError> {
         let mut rooms = self.lock();
         let count = rooms.len();
         let name = match &join.ask.room {
@@ -103,12 +111,16 @@ impl Registry {
             let capitals = RoomKey { name: key.name.to_ascii_uppercase(), next: None };
             return match rooms.get(&key).or_else(|| rooms.get(&capitals)) {
                 Some(room) => Ok(Some((room.clone(), join))),
-                None => Err(SignalError::NoSuchRoom { code: key.name }),
+                None => {
+                    visitor.failed();
+                    Err(SignalError::NoSuchRoom { code: key.name })
+                }
             };
         }
         match rooms.entry(key) {
             Entry::Occupied(room) => Ok(Some((room.get().clone(), join))),
             Entry::Vacant(_) if count >= self.limits.rooms as usize => Err(SignalError::ServerFull),
+            Entry::Vacant(_) if !visitor.may_open_room() => Err(SignalError::TooMuch),
             Entry::Vacant(place) => {
                 let key = place.key().clone();
                 place.insert(room::open(key, self.clone(), self.limits.room_peers, join));
@@ -164,6 +176,19 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+
+    #[test]
+    fn a_panic_under_the_lock_is_no_outage() {
+        let ice = IceServers::new(None, Vec::new(), None).unwrap();
+        let registry = Registry::new(Limits::default(), ice, Arc::default());
+        let poisoner = registry.clone();
+        let panicked = std::thread::spawn(move || {
+            let _held = poisoner.lock();
+            panic!("on purpose");
+        });
+        assert!(panicked.join().is_err() && registry.rooms.is_poisoned());
+        assert_eq!(registry.occupancy(), Occupancy::default());
+    }
 
     #[test]
     fn codes_are_of_the_alphabet_and_differ() {

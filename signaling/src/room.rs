@@ -9,6 +9,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     ask::Ask,
+    drain,
+    firewall::Kind,
+    metrics::Metrics,
     peer::outbox::Inbox,
     registry::{Registry, RoomKey},
     room::group::{Group, Newcomer},
@@ -23,7 +26,7 @@ const QUEUE: usize = 128;
 #[derive(Debug)]
 pub(crate) enum Command {
     Join(Box<Join>),
-    Signal { group: u64, from: PeerId, to: PeerId, frame: Utf8Bytes },
+    Signal { group: u64, from: PeerId, to: PeerId, kind: Kind, frame: Utf8Bytes },
 }
 
 /// A peer at the door. The room drops `reply` if it is closing; the peer is then to ask again.
@@ -46,6 +49,8 @@ struct Departure {
 pub(crate) struct Seat {
     peer: PeerId,
     group: u64,
+    /// When those of its group leave a server that stops.
+    turn: u16,
     commands: mpsc::Sender<Command>,
     // Unbounded, because a departure must never be lost; there is one for each seat, and seats are counted.
     departures: mpsc::UnboundedSender<Departure>,
@@ -56,10 +61,14 @@ impl Seat {
         self.peer
     }
 
+    pub(crate) fn turn(&self) -> u16 {
+        self.turn
+    }
+
     /// Has `frame` passed on to another member.
-    pub(crate) async fn signal(&self, to: PeerId, frame: Utf8Bytes) {
+    pub(crate) async fn signal(&self, to: PeerId, kind: Kind, frame: Utf8Bytes) {
         // A room that is gone has let go of the peer, which it hears by its inbox.
-        let _ = self.commands.send(Command::Signal { group: self.group, from: self.peer, to, frame }).await;
+        let _ = self.commands.send(Command::Signal { group: self.group, from: self.peer, to, kind, frame }).await;
     }
 }
 
@@ -80,6 +89,7 @@ pub(crate) struct Room {
     next_group: u64,
     commands: mpsc::Sender<Command>,
     departures: mpsc::UnboundedSender<Departure>,
+    metrics: Arc<Metrics>,
 }
 
 /// Starts a room with someone at its door, so that no room waits for peers that never come.
@@ -94,6 +104,7 @@ pub(crate) fn open(key: RoomKey, registry: Arc<Registry>, room_peers: u32, first
         next_group: 0,
         commands: commands.clone(),
         departures,
+        metrics: registry.metrics.clone(),
     };
     room.join(first);
     tokio::spawn(room.run(inbox, left, registry));
@@ -113,12 +124,7 @@ impl Room {
                 Some(Departure { group, peer }) = left.recv() => self.leave(group, peer),
                 Some(command) = commands.recv() => match command {
                     Command::Join(join) => self.join(*join),
-                    Command::Signal { group, from, to, frame } => {
-                        if let Some(group) = self.groups.get_mut(&group) {
-                            group.forward(from, to, frame);
-                        }
-                        self.tidy(group);
-                    }
+                    Command::Signal { group, from, to, kind, frame } => self.signal(group, from, to, kind, frame),
                 },
                 else => break,
             }
@@ -143,14 +149,27 @@ impl Room {
         let peer = newcomer.peer;
         let joined = group.admit(newcomer, &self.key.name).map(|()| {
             let (commands, departures) = (self.commands.clone(), self.departures.clone());
-            (Seat { peer, group: number, commands, departures }, inbox)
+            (Seat { peer, group: number, turn: drain::turn(&self.key.name, number), commands, departures }, inbox)
         });
         if self.key.next.is_some() && group.is_full() {
             self.filling = None;
+            self.metrics.matches.add(1);
         }
         self.tidy(number);
         // A peer that did not wait for the answer leaves by the seat that comes back.
         let _ = reply.send(joined);
+    }
+
+    fn signal(&mut self, number: u64, from: PeerId, to: PeerId, kind: Kind, frame: Utf8Bytes) {
+        let Some(group) = self.groups.get_mut(&number) else { return };
+        match group.forward(from, to, kind, frame) {
+            Ok(()) => self.metrics.signal(kind),
+            Err(why) => {
+                self.metrics.dropped(why);
+                tracing::debug!(%from, %to, ?kind, ?why, "a signal is not passed on");
+            }
+        }
+        self.tidy(number);
     }
 
     fn leave(&mut self, number: u64, peer: PeerId) {

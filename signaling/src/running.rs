@@ -9,13 +9,14 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use crate::{Config, Occupancy, Relays, Signaling, StartError, registry::Registry, server::Addresses};
+use crate::{Config, Occupancy, Relays, Signaling, StartError, TlsReload, registry::Registry, server::Addresses};
 
 /// A signaling server that runs on its own thread, until this is dropped.
 #[derive(Debug)]
 pub struct Running {
     addresses: Addresses,
     registry: Arc<Registry>,
+    tls_reload: Option<TlsReload>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -30,7 +31,8 @@ impl Signaling {
             runtime.block_on(async {
                 match Self::bind(config).await {
                     Ok(signaling) => {
-                        let _ = report.send(Ok((signaling.addresses(), signaling.door().registry.clone())));
+                        let registry = signaling.door().registry.clone();
+                        let _ = report.send(Ok((signaling.addresses(), registry, signaling.tls_reload())));
                         // Whether it is told or dropped.
                         signaling.serve(async { drop(stopped.await) }).await;
                     }
@@ -40,9 +42,9 @@ impl Signaling {
                 }
             });
         })?;
-        let (addresses, registry) =
+        let (addresses, registry, tls_reload) =
             reported.recv().map_err(|_| io::Error::other("the thread ended before it listened"))??;
-        Ok(Running { addresses, registry, stop: Some(stop), thread: Some(thread) })
+        Ok(Running { addresses, registry, tls_reload, stop: Some(stop), thread: Some(thread) })
     }
 }
 
@@ -55,6 +57,16 @@ impl Running {
     /// Where the embedded STUN server listens (UDP), if it is on.
     pub fn stun_addr(&self) -> Option<SocketAddr> {
         self.addresses.stun
+    }
+
+    /// Where metrics are answered (TCP), if they have an address of their own.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.addresses.metrics
+    }
+
+    /// What has the server read its certificate anew, if it speaks TLS.
+    pub fn tls_reload(&self) -> Option<TlsReload> {
+        self.tls_reload.clone()
     }
 
     /// A URL at which this machine reaches it, for example `ws://127.0.0.1:3536`.
@@ -74,7 +86,8 @@ impl Running {
 }
 
 impl Drop for Running {
-    /// Closes every WebSocket and waits until that is done, for at most [`Timing::close`](crate::Timing::close).
+    /// Closes every WebSocket and waits until that is done, for at most [`Timing::drain`](crate::Timing::drain)
+    /// and [`Timing::close`](crate::Timing::close).
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {

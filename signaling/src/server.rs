@@ -7,33 +7,28 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Body, extract::ConnectInfo};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use axum::Router;
 use tokio::{
-    net::{TcpListener, TcpStream, UdpSocket},
+    net::{TcpListener, UdpSocket},
     sync::watch,
     task::JoinSet,
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
-use tower_service::Service;
 
 use crate::{
-    Config, Limits, Relays, Stun, Timing, http::Door, ice::IceServers, peer::Rules, registry::Registry, stun,
-    turn::TurnServer,
+    Config, MetricsAccess, Relays, Stun, Timing, TlsError, TlsReload, addresses::Addresses as Book,
+    connections::Connections, drain::Drain, guard::Guard, http::Door, ice::IceServers, metrics::Metrics, peer::Rules,
+    registry::Registry, stun, ticket::MIN_TICKET_SECRET, tls::Tls, turn::TurnServer,
 };
-
-/// The largest head of an HTTP request, in bytes; browsers send the cookies of every page of a host along.
-const HTTP_BUFFER: usize = 16 * 1024;
-/// Waited when no connection can be accepted because the process has no file descriptors left, say.
-const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(100);
 
 /// A signaling server that has its addresses, and serves nobody yet.
 #[derive(Debug)]
 pub struct Signaling {
     listener: TcpListener,
+    metrics: Option<TcpListener>,
     stun: Option<UdpSocket>,
     turn: Option<TurnServer>,
+    tls: Option<Tls>,
     addresses: Addresses,
     door: Door,
 }
@@ -43,6 +38,8 @@ pub struct Signaling {
 pub(crate) struct Addresses {
     pub(crate) signaling: SocketAddr,
     pub(crate) stun: Option<SocketAddr>,
+    pub(crate) metrics: Option<SocketAddr>,
+    pub(crate) tls: bool,
 }
 
 /// Why a signaling server does not start.
@@ -112,6 +109,12 @@ pub enum StartError {
         /// Which.
         ip: IpAddr,
     },
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The secret for tickets can be guessed.
+    #[error("the secret for tickets is shorter than {MIN_TICKET_SECRET} bytes: make one with openssl rand -hex 32")]
+    TicketSecret,
     /// The runtime or its thread cannot be made.
     #[error("cannot start a thread for signaling ({0}): the system may be out of threads or file descriptors")]
     Thread(#[from] io::Error),
@@ -129,20 +132,43 @@ pub struct Occupancy {
 impl Signaling {
     /// Takes the addresses of `config`. Must be called within a tokio runtime; see [`Self::spawn`] for elsewhere.
     pub async fn bind(config: Config) -> Result<Self, StartError> {
-        let Config { listen, stun, ice_servers, turn, embedded_turn, page, limits, timing } = config;
-        let listener = TcpListener::bind(listen).await.map_err(|error| refused(listen, error))?;
-        let signaling = listener.local_addr().map_err(|error| refused(listen, error))?;
+        let Config { limits, timing, .. } = config;
+        let listener = bind(config.listen).await?;
+        let signaling = listener.local_addr().map_err(|error| refused(config.listen, error))?;
+        let metrics = match config.metrics {
+            MetricsAccess::At(address) => Some(bind(address).await?),
+            _ => None,
+        };
         // TURN needs the socket even where peers are not to ask it for their address.
-        let asked = if stun == Stun::Off && embedded_turn.is_some() { Stun::SamePort } else { stun };
+        let embed = config.embedded_turn;
+        let asked = if config.stun == Stun::Off && embed.is_some() { Stun::SamePort } else { config.stun };
         let socket = bind_stun(asked, signaling).await?;
         let udp = socket.as_ref().map(UdpSocket::local_addr).transpose()?;
-        let embedded = embedded_turn.zip(udp).map(|(turn, address)| TurnServer::new(turn, address)).transpose()?;
-        let stun_address = udp.filter(|_| stun != Stun::Off);
-        let ice = IceServers::new(stun_address.map(|address| address.port()), ice_servers, turn)?
-            .with_relays(embedded.as_ref().map(TurnServer::relays));
-        let door = door(limits, timing, ice, page);
-        let addresses = Addresses { signaling, stun: stun_address };
-        Ok(Self { listener, stun: socket, turn: embedded, addresses, door })
+        let turn = embed.zip(udp).map(|(turn, address)| TurnServer::new(turn, address)).transpose()?;
+        let tls = config.tls.map(Tls::new).transpose()?;
+        if config.tickets.as_ref().is_some_and(|secret| secret.expose().len() < MIN_TICKET_SECRET) {
+            return Err(StartError::TicketSecret);
+        }
+        let addresses = Addresses {
+            signaling,
+            stun: udp.filter(|_| config.stun != Stun::Off),
+            metrics: metrics.as_ref().map(TcpListener::local_addr).transpose()?,
+            tls: tls.is_some(),
+        };
+        let ice = IceServers::new(addresses.stun.map(|address| address.port()), config.ice_servers, config.turn)?
+            .with_relays(turn.as_ref().map(TurnServer::relays));
+        let counts = Arc::new(Metrics::default());
+        let registry = Registry::new(limits, ice, counts.clone());
+        let opaque = config.opaque_signals;
+        let rules = Rules { limits, timing, opaque, stopped: watch::Sender::new(None), metrics: counts };
+        let guard = Guard {
+            addresses: Arc::new(Book::new(config.address_limits, Instant::now())),
+            proxies: config.proxies,
+            origins: config.origins,
+            tickets: config.tickets,
+        };
+        let door = Door::new(registry, Arc::new(rules), Arc::new(guard), config.metrics, config.page);
+        Ok(Self { listener, metrics, stun: socket, turn, tls, addresses, door })
     }
 
     /// Where it listens (TCP); the port is the true one where any was asked for.
@@ -153,6 +179,16 @@ impl Signaling {
     /// Where the embedded STUN server listens (UDP), if it is on.
     pub fn stun_addr(&self) -> Option<SocketAddr> {
         self.addresses.stun
+    }
+
+    /// Where metrics are answered (TCP), if they have an address of their own.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.addresses.metrics
+    }
+
+    /// What has the server read its certificate anew, if it speaks TLS. It looks by itself now and then.
+    pub fn tls_reload(&self) -> Option<TlsReload> {
+        self.tls.as_ref().map(Tls::reload)
     }
 
     /// A URL at which this machine reaches it.
@@ -171,17 +207,19 @@ impl Signaling {
     }
 
     /// Everything that it answers, to be served by another HTTP server as well. To have a page served on the same
-    /// port by this one, see [`Config::page`](crate::Config::page).
+    /// port by this one, see [`Config::page`](crate::Config::page). Limits by address hold if that server tells who
+    /// connected ([`axum::Router::into_make_service_with_connect_info`] with a [`SocketAddr`]).
     pub fn router(&self) -> Router {
         self.door.router()
     }
 
-    /// Serves until `shutdown` comes. Then it accepts no more, closes every WebSocket with
-    /// [`GOING_AWAY`](crate::close::GOING_AWAY), and returns when they are closed, or after
-    /// [`Timing::close`](crate::Timing::close).
+    /// Serves until `shutdown` comes. Then it lets nobody in any more, `/readyz` says so, and every WebSocket is closed:
+    /// with [`RESTART`](crate::close::RESTART) within [`Timing::drain`](crate::Timing::drain), or if that is 0 at once
+    /// with [`GOING_AWAY`](crate::close::GOING_AWAY). It returns when they are closed, or
+    /// [`Timing::close`](crate::Timing::close) later.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, stun, turn, addresses, door } = self;
-        tracing::info!(at = %addresses.signaling, stun = ?addresses.stun, "signaling serves");
+        let Self { listener, metrics, stun, turn, tls, addresses, door } = self;
+        tracing::info!(at = %addresses.url(), stun = ?addresses.stun, metrics = ?addresses.metrics, "signaling serves");
         if !addresses.signaling.ip().is_loopback() && !door.registry.can_relay() {
             tracing::warn!(
                 "no TURN server is configured: two players whose networks let no direct connection through (one pair \
@@ -197,6 +235,7 @@ impl Signaling {
                  address that the internet has for this machine with --turn-external-ip"
             );
         }
+        let Timing { close, drain, certificates, .. } = door.rules.timing;
         let mut tasks = JoinSet::new();
         match (stun, turn) {
             (Some(socket), Some(turn)) => {
@@ -207,14 +246,35 @@ impl Signaling {
             }
             (None, _) => {}
         }
+        if let Some(tls) = &tls {
+            tasks.spawn(watch_certificate(tls.reload(), certificates, door.rules.metrics.clone()));
+        }
+        let connections =
+            Connections { router: door.router(), rules: door.rules.clone(), guard: door.guard.clone(), tls };
+        if let Some(listener) = metrics {
+            let connections = Connections { router: door.metrics_router(), tls: None, ..connections.clone() };
+            tasks.spawn(async move { connections.accept(&listener).await });
+        }
+        let mut accepting = Box::pin(connections.accept(&listener));
         tokio::select! {
-            () = accept(&listener, &door) => (),
+            () = &mut accepting => (),
             () = shutdown => (),
         }
-        drop(listener);
-        door.rules.stopped.send_replace(true);
+        door.rules.stopped.send_replace(Some(Drain::new(Instant::now(), drain)));
         // Peers that close their side answer at once; the others are waited for no longer than any peer is.
-        let _ = timeout(door.rules.timing.close, door.registry.vacated()).await;
+        let vacated = timeout(drain + close, door.registry.vacated());
+        if drain.is_zero() {
+            drop(accepting);
+            drop(listener);
+            let _ = vacated.await;
+        } else {
+            tracing::info!(peers = door.registry.occupancy().peers, seconds = drain.as_secs_f64(), "signaling drains");
+            // Those who ask how it is, or whether they may come in, are answered meanwhile.
+            tokio::select! {
+                () = accepting => (),
+                _ = vacated => (),
+            }
+        }
     }
 
     pub(crate) fn door(&self) -> &Door {
@@ -233,7 +293,8 @@ impl Addresses {
             IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
             ip => ip,
         };
-        format!("ws://{}", SocketAddr::new(ip, self.signaling.port()))
+        let scheme = if self.tls { "wss" } else { "ws" };
+        format!("{scheme}://{}", SocketAddr::new(ip, self.signaling.port()))
     }
 }
 
@@ -244,9 +305,27 @@ fn refused(address: SocketAddr, source: io::Error) -> StartError {
     }
 }
 
-fn door(limits: Limits, timing: Timing, ice: IceServers, page: Option<Router>) -> Door {
-    let rules = Rules { limits, timing, stopped: watch::Sender::new(false) };
-    Door::new(Registry::new(limits, ice), Arc::new(rules), page)
+async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|error| refused(address, error))
+}
+
+/// Reads the certificate anew whenever its files change.
+async fn watch_certificate(reload: TlsReload, every: Duration, metrics: Arc<Metrics>) {
+    loop {
+        sleep(every).await;
+        let reload = reload.clone();
+        match tokio::task::spawn_blocking(move || reload.reload()).await {
+            Ok(Ok(false)) | Err(_) => (),
+            Ok(Ok(true)) => {
+                metrics.tls_reloads.add("ok", 1);
+                tracing::info!("the certificate was read anew");
+            }
+            Ok(Err(error)) => {
+                metrics.tls_reloads.add("failed", 1);
+                tracing::warn!(%error, "the certificate stays as it was");
+            }
+        }
+    }
 }
 
 async fn bind_stun(stun: Stun, signaling: SocketAddr) -> Result<Option<UdpSocket>, StartError> {
@@ -264,50 +343,5 @@ async fn bind_stun(stun: Stun, signaling: SocketAddr) -> Result<Option<UdpSocket
     match UdpSocket::bind(address).await {
         Ok(socket) => Ok(Some(socket)),
         Err(source) => Err(StartError::Stun { address, source }),
-    }
-}
-
-/// Takes connections, forever. They end with this, unless they have become a WebSocket each.
-async fn accept(listener: &TcpListener, door: &Door) {
-    let router = door.router();
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            Some(_) = connections.join_next() => (),
-            accepted = listener.accept() => match accepted {
-                Ok((stream, from)) if open(&mut connections) < door.rules.limits.connections as usize => {
-                    let _ = stream.set_nodelay(true);
-                    connections.spawn(connection(stream, from, router.clone(), door.rules.timing.request));
-                }
-                Ok((_, from)) => tracing::debug!(%from, "too many connections"),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(AFTER_ACCEPT_ERROR).await;
-                }
-            },
-        }
-    }
-}
-
-/// How many connections are open. Those that have ended count no more, whether that was noticed before or not.
-fn open(connections: &mut JoinSet<()>) -> usize {
-    while connections.try_join_next().is_some() {}
-    connections.len()
-}
-
-/// Serves one connection. `axum::serve` would do, but sets no time for the head of a request.
-async fn connection(stream: TcpStream, from: SocketAddr, router: Router, head: Duration) {
-    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(from));
-        router.clone().call(request.map(Body::new))
-    });
-    let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(head)
-        .max_buf_size(HTTP_BUFFER)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    if let Err(error) = serving.await {
-        tracing::debug!(%from, %error, "a connection ended");
     }
 }

@@ -26,6 +26,9 @@ pub mod query {
     pub const MAX: &str = "max";
     /// `existing=1`: join the room only if it is there (joining by code).
     pub const EXISTING: &str = "existing";
+    /// `ticket=EXPIRY-MAC`: that the peer may join, said by whoever knows the server's ticket secret. For servers that
+    /// ask for one.
+    pub const TICKET: &str = "ticket";
 }
 
 /// From a peer to the server.
@@ -40,6 +43,32 @@ pub enum ClientMessage {
     },
     /// Nothing; the peer is there. Due every [`KEEP_ALIVE`].
     KeepAlive,
+    /// Ours: how connecting to another peer went. Only to a server that spoke of our subprotocol.
+    Report(Report),
+}
+
+/// How connecting to another peer went, which the server counts and tells nobody.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Report {
+    /// It is connected, over this kind of path.
+    Path(ReportedPath),
+    /// It could not be. Why, as a code of 1 to 32 of `A-Z a-z 0-9 - _`; anything else counts as `other`.
+    Failed(String),
+}
+
+/// What carries a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReportedPath {
+    /// The peers' own addresses: one machine or one network.
+    Host,
+    /// Addresses that STUN or the other's checks found: through NATs.
+    Srflx,
+    /// A TURN server.
+    Relay,
+    /// The signaling server's WebSocket.
+    Websocket,
 }
 
 /// A peer says something at least this often: 10 seconds, as `matchbox_socket` does.
@@ -157,4 +186,19 @@ pub enum SignalError {
     /// The server has no place left.
     #[error("the signaling server is full: try again later, or use another")]
     ServerFull,
+    /// The server is about to stop.
+    #[error("the signaling server is being restarted: connect again in a few seconds")]
+    Stopping,
+    /// The server asks for a ticket, and this one does not do, or there is none.
+    #[error("signaling lets in who has a ticket: {detail}")]
+    TicketRefused {
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A page of another site may not use this server.
+    #[error("pages of {origin} may not use this signaling server: its operator names it with --allow-origin")]
+    OriginRefused {
+        /// The page's scheme, host and port.
+        origin: String,
+    },
 }

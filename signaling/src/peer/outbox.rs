@@ -48,6 +48,16 @@ impl Outbox {
     }
 }
 
+impl Outbox {
+    /// Puts a frame that one can do without behind the others, if a quarter of the queue is free, in frames and bytes:
+    /// that is left to frames that one cannot do without.
+    pub(crate) fn push_if_ample(&self, frame: Utf8Bytes) -> Result<(), Overflow> {
+        let crowded = self.frames.capacity() <= self.frames.max_capacity() / 4
+            || self.held.load(Relaxed) + frame.len() > self.most - self.most / 4;
+        if crowded { Err(Overflow) } else { self.push(frame) }
+    }
+}
+
 /// The peer's end, in two parts so that both can be waited for at once.
 #[derive(Debug)]
 pub(crate) struct Inbox {
@@ -108,6 +118,22 @@ mod tests {
         assert_eq!(outbox.push("1".into()), Ok(()));
         assert_eq!(outbox.push("2".into()), Ok(()));
         assert_eq!(outbox.push("3".into()), Err(Overflow), "too many frames");
+    }
+
+    #[tokio::test]
+    async fn a_quarter_is_kept_for_what_matters() {
+        let (outbox, mut inbox) = outbox(4, 1000);
+        for _ in 0..3 {
+            assert_eq!(outbox.push_if_ample("1".into()), Ok(()));
+        }
+        assert_eq!(outbox.push_if_ample("1".into()), Err(Overflow), "a quarter of the frames is left");
+        assert_eq!(outbox.push("1".into()), Ok(()));
+        inbox.queue.next().await;
+        inbox.queue.written(1);
+        let (outbox, _inbox) = super::outbox(100, 100);
+        assert_eq!(outbox.push_if_ample("1".repeat(70).into()), Ok(()));
+        assert_eq!(outbox.push_if_ample("123456".into()), Err(Overflow), "a quarter of the bytes is left");
+        assert_eq!(outbox.push("123456".into()), Ok(()));
     }
 
     #[tokio::test]

@@ -9,7 +9,11 @@ use coplay_proto::{
     signal::{IceServer, Leader, ServerMessage, SignalError, Welcome},
 };
 
-use crate::{peer::outbox::Outbox, wire};
+use crate::{
+    firewall::{Dropped, Handshakes, Kind},
+    peer::outbox::Outbox,
+    wire,
+};
 
 /// A peer that wants to come in.
 #[derive(Debug)]
@@ -53,13 +57,22 @@ pub(crate) struct Group {
     capacity: u32,
     members: Vec<Member>,
     term: Term,
+    handshakes: Handshakes,
     /// Those who did not keep up; they are gone before the turn ends.
     slow: Vec<PeerId>,
 }
 
 impl Group {
     pub(crate) fn new(topology: Topology, max: Option<u32>, capacity: u32) -> Self {
-        Self { topology, max, capacity, members: Vec::new(), term: Term(1), slow: Vec::new() }
+        Self {
+            topology,
+            max,
+            capacity,
+            members: Vec::new(),
+            term: Term(1),
+            handshakes: Handshakes::default(),
+            slow: Vec::new(),
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -113,16 +126,24 @@ impl Group {
         self.drop_slow();
     }
 
-    /// Passes a frame on between two members that are to be connected. Between others it is dropped without a word:
-    /// the other may just have left, and who is in which room is nobody else's business.
-    pub(crate) fn forward(&mut self, from: PeerId, to: PeerId, frame: Utf8Bytes) {
+    /// Passes a frame on between two members that are to be connected, if it is one's turn to send such a one. Otherwise
+    /// it is dropped without a word: the other may just have left, and who is in which room is nobody else's business.
+    pub(crate) fn forward(&mut self, from: PeerId, to: PeerId, kind: Kind, frame: Utf8Bytes) -> Result<(), Dropped> {
         let place = |peer| self.members.iter().position(|member| member.peer == peer);
         let introduced = place(from).zip(place(to)).filter(|(from, to)| self.paired(*from, *to));
-        match introduced.and_then(|(_, to)| self.members.get(to)) {
-            Some(member) => member.push(frame, &mut self.slow),
-            None => tracing::debug!(%from, %to, "a signal to a peer that the sender was not told of"),
-        }
+        let (from_at, to_at) = introduced.ok_or(Dropped::Stranger)?;
+        // Who came first was told of the other, and makes the offer.
+        self.handshakes.admit(from, to, from_at < to_at, kind)?;
+        let Some(member) = self.members.get(to_at) else { return Err(Dropped::Stranger) };
+        let passed = match kind {
+            Kind::Candidate => member.outbox.push_if_ample(frame).map_err(|_| Dropped::Slow),
+            _ => {
+                member.push(frame, &mut self.slow);
+                Ok(())
+            }
+        };
         self.drop_slow();
+        passed
     }
 
     fn leader(&self) -> Option<Leader> {
@@ -142,6 +163,7 @@ impl Group {
             }
         }
         self.members.remove(place);
+        self.handshakes.forget(peer);
         if place > 0 {
             return;
         }

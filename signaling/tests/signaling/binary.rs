@@ -1,45 +1,16 @@
 //! Does `coplay-signaling` start, say where, and stop as it is told?
 
-use std::{
-    io::{BufRead, BufReader, Read},
-    net::TcpListener,
-    process::{Child, Command, Stdio},
-};
+use std::net::TcpListener;
 
-/// The process, which does not outlive the test.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn run(args: &[&str]) -> Process {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_coplay-signaling"));
-    command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
-    Process(command.spawn().unwrap())
-}
-
-/// What it printed until it ended, and whether it ended well.
-fn end(mut process: Process) -> (String, bool) {
-    let mut text = String::new();
-    process.0.stderr.take().unwrap().read_to_string(&mut text).unwrap();
-    process.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
-    (text, process.0.wait().unwrap().success())
-}
+use crate::process::{Process, end, run};
 
 #[cfg(unix)]
 #[tokio::test]
 async fn it_prints_one_line_when_it_listens_and_stops_on_either_signal() {
     for signal in ["TERM", "INT"] {
-        let mut process = run(&["--listen", "127.0.0.1:0", "--no-stun"]);
-        let mut lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
-        let line = lines.next().unwrap().unwrap();
-        let url = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line}"));
-        let (mut socket, _) = tokio_tungstenite::connect_async(format!("{url}/r")).await.unwrap();
-        Command::new("kill").args([&format!("-{signal}"), &process.0.id().to_string()]).status().unwrap();
+        let mut process = Process::start(&["--drain", "0"]);
+        let (mut socket, _) = tokio_tungstenite::connect_async(format!("{}/r", process.url)).await.unwrap();
+        process.signal(signal);
         let mut last = None;
         while let Some(Ok(message)) = crate::client::soon("the end", futures_util::StreamExt::next(&mut socket)).await {
             last = Some(message);
@@ -49,9 +20,21 @@ async fn it_prints_one_line_when_it_listens_and_stops_on_either_signal() {
             _ => None,
         });
         assert_eq!(code, Some(1001), "{signal}");
-        assert!(process.0.wait().unwrap().success(), "{signal}");
-        assert!(lines.next().is_none(), "one line");
+        let (more, well) = process.end();
+        assert!(well, "{signal}");
+        assert_eq!(more, "", "one line");
     }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_second_signal_does_not_wait_for_peers() {
+    let mut process = Process::start(&["--drain", "1000"]);
+    let (_socket, _) = tokio_tungstenite::connect_async(format!("{}/r", process.url)).await.unwrap();
+    process.signal("TERM");
+    process.logs("signaling drains");
+    process.signal("INT");
+    assert!(process.end().1);
 }
 
 #[test]
@@ -80,15 +63,19 @@ fn it_refuses_options_that_cannot_work_and_explains_the_others() {
         assert!(!well && text.contains(expected), "{args:?}: {text}");
     }
     let (help, well) = end(run(&["--help"]));
+    for option in
+        ["--tls-cert", "--trusted-proxy", "--allow-origin", "--ticket-secret-file", "--metrics-listen", "--drain"]
+    {
+        assert!(help.contains(option), "{option}");
+    }
     assert!(well && help.contains("COPLAY_TURN_SECRET_FILE") && help.contains("listening on ws://"), "{help}");
 }
 
 #[tokio::test]
 async fn it_relays_when_it_is_told_to() {
     let args = ["--listen", "127.0.0.1:0", "--turn-embedded", "--turn-external-ip", "8.8.8.8", "--turn-ttl", "60"];
-    let mut process = run(&args);
-    let line = BufReader::new(process.0.stdout.take().unwrap()).lines().next().unwrap().unwrap();
-    let url = format!("{}/r", line.strip_prefix("listening on ").unwrap());
+    let process = Process::of(run(&args));
+    let url = format!("{}/r", process.url);
     let mut request = tokio_tungstenite::tungstenite::client::IntoClientRequest::into_client_request(url).unwrap();
     request.headers_mut().insert("Sec-WebSocket-Protocol", "coplay.v1".parse().unwrap());
     let (mut socket, _) = tokio_tungstenite::connect_async(request).await.unwrap();

@@ -1,6 +1,6 @@
 //! A peer, as plain as can be: a WebSocket, and what was said on it.
 
-use std::{fmt::Debug, time::Duration};
+use std::{fmt::Debug, net::SocketAddr, time::Duration};
 
 use coplay_proto::{
     PeerId,
@@ -75,14 +75,19 @@ impl Client {
 
     /// Opens a WebSocket and waits for nothing.
     pub(crate) async fn open(server: &Running, path: &str, coplay: bool) -> Result<Self, Error> {
-        let mut request = format!("{}{path}", server.url()).into_client_request()?;
+        Self::open_at(server.local_addr(), &format!("{}{path}", server.url()), coplay).await
+    }
+
+    /// The same at an address.
+    pub(crate) async fn open_at(address: SocketAddr, url: &str, coplay: bool) -> Result<Self, Error> {
+        let mut request = url.into_client_request()?;
         if coplay {
             request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static(SUBPROTOCOL));
         }
         // Little may wait in the kernel, so that a peer that does not read is soon noticed.
         let tcp = TcpSocket::new_v4()?;
         tcp.set_recv_buffer_size(16 * 1024)?;
-        let tcp = tcp.connect(server.local_addr()).await?;
+        let tcp = tcp.connect(address).await?;
         let (socket, _) = soon("the handshake", client_async(request, tcp)).await?;
         Ok(Self { socket, me: PeerId::from_u128(0) })
     }
@@ -157,10 +162,10 @@ impl Client {
         self.say(serde_json::to_string(&ClientMessage::Signal { receiver, data }).unwrap()).await;
     }
 
-    /// Sends `other` something and sees it arrive as the next thing: the pair is connected by signaling, and `other`
+    /// Sends `other` a candidate and sees it arrive as the next thing: the pair is connected by signaling, and `other`
     /// has heard nothing else meanwhile.
     pub(crate) async fn reaches(&mut self, other: &mut Self) {
-        let data = offer("v=0\r\nreaches");
+        let data = candidate();
         self.signal(other.me, data.clone()).await;
         other.hears(ServerMessage::Signal { sender: self.me, data }).await;
     }
@@ -172,8 +177,29 @@ impl Client {
     }
 }
 
-pub(crate) fn offer(sdp: impl Into<String>) -> Signal {
-    Signal::Offer(sdp.into())
+/// An offer that has `word` in it.
+pub(crate) fn offer(word: impl AsRef<str>) -> Signal {
+    Signal::Offer(sdp(word.as_ref()))
+}
+
+/// An answer that has `word` in it.
+pub(crate) fn answer(word: &str) -> Signal {
+    Signal::Answer(sdp(word))
+}
+
+/// A candidate as browsers send it.
+pub(crate) fn candidate() -> Signal {
+    Signal::IceCandidate(
+        r#"{"candidate":"candidate:1 1 udp 2130706431 192.0.2.1 9 typ host","sdpMid":"0","sdpMLineIndex":0}"#.into(),
+    )
+}
+
+/// As much of a session description as the server looks at, with `word` as the session's name.
+fn sdp(word: &str) -> String {
+    format!(
+        "v=0\r\ns={word}\r\nm=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=ice-ufrag:8hhY\r\n\
+         a=ice-pwd:asd88fgpdd777uzjYhagZg\r\na=fingerprint:sha-256 AB:CD\r\n"
+    )
 }
 
 /// The whole answer to an HTTP request, the connection of which is closed after it.
@@ -183,7 +209,12 @@ pub(crate) async fn http(server: &Running, path: &str) -> String {
 
 /// Everything that comes back for `bytes`, until the server closes.
 pub(crate) async fn raw(server: &Running, bytes: impl AsRef<[u8]> + Debug) -> String {
-    let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
+    raw_at(server.local_addr(), bytes).await
+}
+
+/// The same at an address.
+pub(crate) async fn raw_at(address: SocketAddr, bytes: impl AsRef<[u8]> + Debug) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(bytes.as_ref()).await.unwrap();
     let mut answer = Vec::new();
     let _ = soon("the server to close", stream.read_to_end(&mut answer)).await;

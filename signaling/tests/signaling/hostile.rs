@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use coplay_proto::{
     PeerId,
-    signal::{ServerMessage, SignalError},
+    signal::{ServerMessage, Signal, SignalError},
 };
 use coplay_signaling::{Config, Limits, MAX_MESSAGE, Occupancy, Rate, Running, Stun, Timing};
 use futures_util::{SinkExt, StreamExt};
@@ -66,11 +66,11 @@ async fn a_signal_to_oneself_and_a_false_sender_are_of_no_use() {
     // It says that b sends this; a is told the truth.
     mallory
         .say(format!(
-            r#"{{"Signal":{{"sender":"{b_id}","receiver":"{}","data":{{"Offer":"v=0\r\nreaches"}}}}}}"#,
+            r#"{{"Signal":{{"sender":"{b_id}","receiver":"{}","data":{{"IceCandidate":"null"}}}}}}"#,
             uuid(a.me)
         ))
         .await;
-    a.hears(ServerMessage::Signal { sender: id, data: offer("v=0\r\nreaches") }).await;
+    a.hears(ServerMessage::Signal { sender: id, data: Signal::IceCandidate("null".into()) }).await;
     mallory.signal(id, offer("v=0")).await;
     let (error, code) = mallory.dismissed().await;
     assert!(matches!(error, SignalError::Malformed { .. }) && code == 4400, "{error} {code}");

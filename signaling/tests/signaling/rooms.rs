@@ -21,9 +21,10 @@ async fn peers_of_a_room_are_told_of_each_other_and_exchange_signals() {
     b.hears(ServerMessage::NewPeer(c.me)).await;
 
     a.reaches(&mut b).await;
-    let answer = Signal::Answer("v=0\r\n".into());
-    b.signal(a.me, answer.clone()).await;
-    a.hears(ServerMessage::Signal { sender: b.me, data: answer }).await;
+    a.signal(b.me, offer("a")).await;
+    b.hears(ServerMessage::Signal { sender: a.me, data: offer("a") }).await;
+    b.signal(a.me, answer("b")).await;
+    a.hears(ServerMessage::Signal { sender: b.me, data: answer("b") }).await;
     let candidate = Signal::IceCandidate(r#"{"candidate":"","sdpMid":null,"sdpMLineIndex":0}"#.into());
     c.signal(a.me, candidate.clone()).await;
     a.hears(ServerMessage::Signal { sender: c.me, data: candidate }).await;

@@ -20,7 +20,7 @@ async fn a_page_is_served_on_the_same_port() {
     assert!(http(&server, "/?room=x").await.ends_with("the game"));
     assert!(http(&server, "/pkg/game.wasm").await.ends_with("a file"));
     assert!(http(&server, "/nothing").await.starts_with("HTTP/1.1 404"));
-    assert!(http(&server, "/healthz").await.ends_with("ok"));
+    assert!(http(&server, "/healthz").await.ends_with("ok\n"));
     // And WebSockets come in at the same paths.
     let (mut a, _) = Client::coplay(&server, "/r").await;
     let (_, made) = Client::coplay(&server, "/").await;
@@ -34,7 +34,7 @@ async fn without_a_page_it_says_what_it_is() {
     let server = plain();
     let answer = http(&server, "/").await;
     assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("ws://"), "{answer}");
-    assert!(http(&server, "/healthz").await.ends_with("ok"));
+    assert!(http(&server, "/healthz").await.ends_with("ok\n"));
 }
 
 #[tokio::test]

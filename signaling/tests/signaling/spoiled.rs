@@ -3,8 +3,8 @@
 use std::cell::Cell;
 
 use coplay_proto::{
-    PeerId,
-    signal::{ClientMessage, ServerMessage, Signal, SignalError},
+    PeerId, Term,
+    signal::{ClientMessage, Leader, ServerMessage, Signal, SignalError},
 };
 use coplay_signaling::{MAX_MESSAGE, Running};
 use futures_util::{SinkExt, StreamExt};
@@ -26,7 +26,7 @@ use changes::{Change, changed};
 
 const SDP: &str = "v=0\r\no=- 4611731400430051336 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n\
     m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=ice-ufrag:4ZcD\r\n\
-    a=ice-pwd:2/1muCWoOi3uLifh0NuRHlQC\r\na=ice-options:trickle\r\na=setup:actpass\r\na=mid:0\r\na=sctp-port:5000\r\n";
+    a=ice-pwd:2/1muCWoOi3uLifh0NuRHlQC\r\na=ice-options:trickle\r\na=fingerprint:sha-256 D1:2C\r\na=setup:actpass\r\na=mid:0\r\na=sctp-port:5000\r\n";
 const CANDIDATE: &str = r#"{"candidate":"candidate:842163049 1 udp 1677729535 192.0.2.7 46154 typ srflx raddr 10.0.0.7 rport 46154 generation 0 ufrag 4ZcD","sdpMid":"0","sdpMLineIndex":0,"usernameFragment":"4ZcD"}"#;
 
 /// What is said, to the first of the two others or to the second, and how it is spoiled: as a whole, and within.
@@ -93,7 +93,9 @@ fn count(cell: &Cell<u32>) {
 /// What is passed on is of the shape that `docs/SIGNALING.md` promises.
 fn is_well_formed(signal: &Signal) -> bool {
     match signal {
-        Signal::Offer(sdp) | Signal::Answer(sdp) => sdp.starts_with("v=0") && sdp.len() <= 16 * 1024,
+        Signal::Offer(sdp) | Signal::Answer(sdp) => {
+            sdp.starts_with("v=0") && sdp.contains("a=fingerprint:") && sdp.len() <= 16 * 1024
+        }
         Signal::IceCandidate(json) => {
             let candidate = serde_json::from_str::<Value>(json).unwrap();
             json.len() <= 1024 && (candidate.is_null() || candidate["candidate"].is_string())
@@ -114,7 +116,7 @@ async fn read_on(reader: &mut Client, mallory: PeerId, left: bool) -> u32 {
             ServerMessage::Signal { sender, data } => {
                 assert_eq!(sender, mallory);
                 text.parse::<JsonPeerEvent>().expect("a stock peer understands it");
-                if data == offer("v=0\r\nmarker") {
+                if data == offer("marker") {
                     assert!(!left);
                     return passed_on;
                 }
@@ -127,13 +129,14 @@ async fn read_on(reader: &mut Client, mallory: PeerId, left: bool) -> u32 {
 }
 
 async fn tell_all(server: &Running, room: &str, all: &[Said], outcomes: &Outcomes) {
+    // Who came first makes the offers to both others.
+    let (mut mallory, _) = Client::coplay(server, room).await;
     let (mut a, _) = Client::coplay(server, room).await;
     // One of the two is as unmodified as can be.
     let mut b = Client::stock(server, room).await;
+    mallory.hears(ServerMessage::NewPeer(a.me)).await;
+    mallory.hears(ServerMessage::NewPeer(b.me)).await;
     a.hears(ServerMessage::NewPeer(b.me)).await;
-    let (mut mallory, _) = Client::coplay(server, room).await;
-    a.hears(ServerMessage::NewPeer(mallory.me)).await;
-    b.hears(ServerMessage::NewPeer(mallory.me)).await;
     let mut told = 0_i32;
     let mut left = false;
     for said in all {
@@ -158,7 +161,7 @@ async fn tell_all(server: &Running, room: &str, all: &[Said], outcomes: &Outcome
     }
     if !left {
         for to in [a.me, b.me] {
-            mallory.signal(to, offer("v=0\r\nmarker")).await;
+            mallory.signal(to, offer("marker")).await;
         }
     }
     for reader in [&mut a, &mut b] {
@@ -173,6 +176,9 @@ async fn tell_all(server: &Running, room: &str, all: &[Said], outcomes: &Outcome
     }
     assert!(told >= 0, "something was passed on twice, or both passed on and refused");
     (0..told).for_each(|_| count(&outcomes.unheard));
+    if left {
+        a.hears(ServerMessage::Leader(Leader { peer: a.me, term: Term(2) })).await;
+    }
     // The others are as they were.
     a.reaches(&mut b).await;
     b.reaches(&mut a).await;

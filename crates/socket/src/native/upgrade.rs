@@ -44,12 +44,24 @@ pub(super) async fn open(
     dialect: Dialect,
     config: WebSocketConfig,
 ) -> Result<WebSocketStream<Box<dyn Stream>>, Down> {
+    // Mozilla's roots are built in: that needs no library or file of the system.
+    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    open_trusting(roots, url, dialect, config).await
+}
+
+/// The same, believing in servers that one of `roots` vouches for.
+async fn open_trusting(
+    roots: RootCertStore,
+    url: &str,
+    dialect: Dialect,
+    config: WebSocketConfig,
+) -> Result<WebSocketStream<Box<dyn Stream>>, Down> {
     let no_url = |error: &dyn std::fmt::Display| Down::Lost(format!("{url} is not a WebSocket's URL: {error}"));
     let mut request = url.into_client_request().map_err(|error| no_url(&error))?;
     if dialect == Dialect::Coplay {
         request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     }
-    let mut stream = connect(request.uri()).await?;
+    let mut stream = connect(roots, request.uri()).await?;
     let (request, key) = generate_request(request).map_err(|error| no_url(&error))?;
     let lost = |error: std::io::Error| Down::Lost(error.to_string());
     stream.write_all(&request).await.map_err(lost)?;
@@ -72,7 +84,7 @@ pub(super) async fn open(
     Ok(WebSocketStream::from_partially_read(stream, rest, Role::Client, Some(config)).await)
 }
 
-async fn connect(uri: &Uri) -> Result<Box<dyn Stream>, Down> {
+async fn connect(roots: RootCertStore, uri: &Uri) -> Result<Box<dyn Stream>, Down> {
     let secure = uri.scheme_str() == Some("wss");
     let host = uri.host().unwrap_or_default();
     // An IPv6 address has brackets in a URL, and nowhere else.
@@ -85,13 +97,12 @@ async fn connect(uri: &Uri) -> Result<Box<dyn Stream>, Down> {
         return Ok(Box::new(stream));
     }
     let name = ServerName::try_from(host.to_owned()).map_err(|error| Down::Lost(error.to_string()))?;
-    Ok(Box::new(tls()?.connect(name, stream).await.map_err(lost)?))
+    Ok(Box::new(tls(roots)?.connect(name, stream).await.map_err(lost)?))
 }
 
 /// TLS for `wss:`, which a page from `https:` makes its signaling server speak. By rustls on ring, which webrtc brings
-/// anyway, and with Mozilla's roots built in: that adds least, and needs no library or file of the system.
-fn tls() -> Result<TlsConnector, Down> {
-    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+/// anyway: that adds least.
+fn tls(roots: RootCertStore) -> Result<TlsConnector, Down> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| Down::Lost(error.to_string()))?
@@ -129,5 +140,70 @@ fn check(headers: &HeaderMap, key: &str, dialect: Dialect) -> Result<(), Down> {
         None => Ok(()),
         Some(chosen) if dialect == Dialect::Coplay && chosen == SUBPROTOCOL => Ok(()),
         Some(_) => Err(Down::Lost("the server chose a subprotocol that it was not offered".into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{SinkExt, StreamExt};
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use tokio::net::TcpListener;
+    use tokio_rustls::{
+        TlsAcceptor,
+        rustls::{
+            ServerConfig,
+            pki_types::{CertificateDer, PrivateKeyDer},
+        },
+    };
+    use tokio_tungstenite::{accept_async, tungstenite::Message};
+
+    use super::*;
+
+    /// A server that speaks TLS and says back what it is told; its address, and what vouches for it.
+    async fn echo(name: &str) -> (std::net::SocketAddr, CertificateDer<'static>) {
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed([name.to_owned()]).expect("a certificate");
+        let key = PrivateKeyDer::try_from(signing_key.serialize_der()).expect("a key");
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key)
+            .expect("they go together");
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("its address");
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let Ok(stream) = acceptor.accept(stream).await else { continue };
+                let Ok(mut socket) = accept_async(stream).await else { continue };
+                while let Some(Ok(message @ Message::Text(_))) = socket.next().await {
+                    let _ = socket.send(message).await;
+                }
+            }
+        });
+        (address, cert.der().clone())
+    }
+
+    fn only(certificate: CertificateDer<'static>) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).expect("a certificate");
+        roots
+    }
+
+    #[tokio::test]
+    async fn wss_is_spoken_with_who_is_vouched_for_and_nobody_else() {
+        let (address, certificate) = echo("localhost").await;
+        let url = format!("wss://localhost:{}/room", address.port());
+        let roots = only(certificate.clone());
+        let config = WebSocketConfig::default();
+        let opened = open_trusting(roots, &url, Dialect::Coplay, config).await;
+        let mut socket = opened.map_err(|why| format!("{why:?}")).expect("it opens");
+        socket.send(Message::text("hello")).await.expect("it takes it");
+        let said = socket.next().await.expect("an answer").expect("a frame");
+        assert_eq!(said, Message::text("hello"));
+        // A server that nobody vouches for, by the roots that are built in, and one of another name.
+        assert!(matches!(open(&url, Dialect::Coplay, config).await, Err(Down::Lost(_))));
+        let other = format!("wss://127.0.0.1:{}/room", address.port());
+        assert!(matches!(open_trusting(only(certificate), &other, Dialect::Coplay, config).await, Err(Down::Lost(_))));
     }
 }

@@ -45,7 +45,7 @@ impl<F: FnMut(Signal) -> Vec<Signal> + MaybeSend> Signaller for Between<F> {
                     self.line.send(message);
                 }
             }
-            message @ ClientMessage::KeepAlive => self.line.send(message),
+            message => self.line.send(message),
         }
     }
 

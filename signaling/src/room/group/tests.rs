@@ -108,7 +108,7 @@ fn in_a_host_room_only_the_leader_meets_the_others() {
     scene.enter(&[A, B, C]);
     assert_eq!(scene.heard(A).unwrap()[1..], [ServerMessage::NewPeer(B), ServerMessage::NewPeer(C)]);
     assert_eq!((scene.heard(B).unwrap().len(), scene.heard(C).unwrap().len()), (1, 1), "welcomes");
-    scene.group.forward(B, C, "x".into());
+    assert_eq!(scene.group.forward(B, C, Kind::Offer, "x".into()), Err(Dropped::Stranger));
     assert_eq!(scene.heard(C).unwrap(), [], "b and c were not introduced");
     scene.group.leave(C);
     assert_eq!((scene.heard(A).unwrap(), scene.heard(B).unwrap()), (vec![ServerMessage::PeerLeft(C)], vec![]));
@@ -125,13 +125,29 @@ fn a_signal_goes_to_its_receiver_alone() {
     let mut scene = Scene::new(Topology::Mesh);
     scene.enter(&[A, B, C]);
     scene.forget();
-    scene.group.forward(A, C, "\"x\"".into());
-    scene.group.forward(A, PeerId::from_u128(9), "\"nobody\"".into());
-    scene.group.forward(PeerId::from_u128(9), C, "\"a stranger\"".into());
-    scene.group.forward(A, A, "\"myself\"".into());
+    let stranger = PeerId::from_u128(9);
+    assert_eq!(scene.group.forward(A, C, Kind::Offer, "\"x\"".into()), Ok(()));
+    assert_eq!(scene.group.forward(A, stranger, Kind::Offer, "\"nobody\"".into()), Err(Dropped::Stranger));
+    assert_eq!(scene.group.forward(stranger, C, Kind::Offer, "\"a stranger\"".into()), Err(Dropped::Stranger));
+    assert_eq!(scene.group.forward(A, A, Kind::Offer, "\"myself\"".into()), Err(Dropped::Stranger));
     let frame = poll(scene.inboxes.get_mut(&C).unwrap().queue.next()).unwrap();
     assert_eq!(frame.as_str(), "\"x\"");
     assert_eq!((scene.heard(A), scene.heard(B), scene.heard(C)), (Some(vec![]), Some(vec![]), Some(vec![])));
+}
+
+#[test]
+fn who_was_told_of_the_other_offers_also_after_the_leader_changed() {
+    let mut scene = Scene::new(Topology::Host);
+    scene.enter(&[A, B, C]);
+    let mut say = |from, to, kind| scene.group.forward(from, to, kind, "x".into());
+    assert_eq!(say(B, A, Kind::Offer), Err(Dropped::Role));
+    assert_eq!(say(A, B, Kind::Offer), Ok(()));
+    assert_eq!(say(B, A, Kind::Answer), Ok(()));
+    scene.group.leave(A);
+    let mut say = |from, to, kind| scene.group.forward(from, to, kind, "x".into());
+    assert_eq!(say(C, B, Kind::Offer), Err(Dropped::Role), "b leads now, and was told of c");
+    assert_eq!(say(B, C, Kind::Offer), Ok(()));
+    assert_eq!(say(C, B, Kind::Answer), Ok(()));
 }
 
 #[test]
@@ -141,7 +157,10 @@ fn who_does_not_read_is_let_go_and_the_others_hear_of_it() {
     scene.enter(&[B, C]);
     assert_eq!((scene.heard(B).unwrap().len(), scene.heard(C).unwrap().len()), (2, 1));
     // The welcome, b and c wait for a, which was all that may.
-    scene.group.forward(B, A, "x".into());
+    assert_eq!(scene.group.forward(B, A, Kind::Candidate, "x".into()), Err(Dropped::Slow), "it can do without");
+    assert_eq!(scene.group.forward(A, B, Kind::Offer, "x".into()), Ok(()));
+    assert!(poll(scene.inboxes.get_mut(&B).unwrap().queue.next()).is_some());
+    assert_eq!(scene.group.forward(B, A, Kind::Answer, "x".into()), Ok(()), "but not without this");
     let told = vec![ServerMessage::PeerLeft(A), ServerMessage::Leader(leader(B, 2))];
     assert_eq!((scene.heard(B), scene.heard(C)), (Some(told.clone()), Some(told)));
     assert!(poll(scene.inboxes.get_mut(&A).unwrap().cut.off()).is_some());

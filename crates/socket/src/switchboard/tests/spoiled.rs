@@ -158,7 +158,9 @@ impl Platform {
                 assert!(!matches!(&reason, CloseReason::Failed(why) if why.is_empty()));
                 Some(peer)
             }
-            Output::Event(_) | Output::Dial(_) | Output::Send(ClientMessage::KeepAlive) => None,
+            Output::Event(_) | Output::Dial(_) | Output::Send(ClientMessage::KeepAlive | ClientMessage::Report(_)) => {
+                None
+            }
         }
     }
 

@@ -1,0 +1,60 @@
+//! Who is let to the door? Asked of each request for a WebSocket, before anything is done for it.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use axum::http::HeaderMap;
+use coplay_proto::signal::SignalError;
+use tokio::time::Instant;
+
+use crate::{
+    Secret,
+    addresses::{Addresses, Visitor},
+    ask::Ask,
+    origin::Origins,
+    proxies::Proxies,
+    ticket,
+};
+
+/// What decides it.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    pub(crate) addresses: Arc<Addresses>,
+    pub(crate) proxies: Proxies,
+    pub(crate) origins: Origins,
+    /// With what tickets are signed, if they are asked for.
+    pub(crate) tickets: Option<Secret>,
+}
+
+impl Guard {
+    /// Who comes over a connection from `from` (unknown where another server accepted it), if that address does not
+    /// come too often and its page may be here.
+    pub(crate) fn visit(&self, from: Option<SocketAddr>, headers: &HeaderMap) -> Result<Visitor, SignalError> {
+        let address = from.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |from| self.proxies.client(from, headers));
+        let visitor = self.addresses.visit(address, Instant::now()).ok_or(SignalError::TooMuch)?;
+        self.origins.check(headers)?;
+        Ok(visitor)
+    }
+
+    /// Whether `visitor` may have what it asks for. Who guesses wrong too often has to wait, also with what is right.
+    pub(crate) fn check(&self, visitor: &Visitor, ask: &Ask) -> Result<(), SignalError> {
+        if (ask.existing || self.tickets.is_some()) && !visitor.may_guess() {
+            return Err(SignalError::TooMuch);
+        }
+        let Some(secret) = &self.tickets else { return Ok(()) };
+        let (shown, now) = (ask.ticket.as_deref(), SystemTime::now());
+        let room = ask.room.as_deref();
+        let checked = ticket::check(secret, shown, room, now).or_else(|error| {
+            // A code may be typed in small letters, and is signed in capitals.
+            let capitals = room.filter(|_| ask.existing).map(str::to_ascii_uppercase).ok_or(error)?;
+            ticket::check(secret, shown, Some(&capitals), now)
+        });
+        if checked.is_err() {
+            visitor.failed();
+        }
+        checked
+    }
+}

@@ -1,0 +1,156 @@
+//! Who is let in: by address, by page, by ticket?
+
+use std::time::{Duration, SystemTime};
+
+use coplay_proto::signal::{SUBPROTOCOL, SignalError};
+use coplay_signaling::{AddressLimits, Config, Origins, Pace, Proxies, Running, Secret, Stun, network, ticket};
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{Error, client::IntoClientRequest, http::HeaderValue},
+};
+
+use crate::client::*;
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// Few of everything, and a reverse proxy on this machine that is believed.
+fn guarded(change: impl FnOnce(&mut AddressLimits)) -> Running {
+    let many = Pace { burst: 1000, per_minute: 0 };
+    let mut address_limits =
+        AddressLimits { peers: 1000, joins: many, rooms: many, failures: many, ..AddressLimits::default() };
+    change(&mut address_limits);
+    let proxies = Proxies { trusted: vec![network("127.0.0.0/8").unwrap()], ..Proxies::default() };
+    start(Config { address_limits, proxies, ..Config::local().stun(Stun::Off) })
+}
+
+/// Asks for a WebSocket with one more header: what is there then, or the status it was refused with.
+async fn ask(server: &Running, path: &str, header: &'static str, value: &str) -> Result<Socket, u16> {
+    let mut request = format!("{}{path}", server.url()).into_client_request().unwrap();
+    request.headers_mut().insert(header, HeaderValue::from_str(value).unwrap());
+    match soon("the handshake", connect_async(request)).await {
+        Ok((socket, _)) => Ok(socket),
+        Err(Error::Http(response)) => Err(response.status().as_u16()),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+async fn from(server: &Running, path: &str, address: &str) -> Result<Socket, u16> {
+    ask(server, path, "X-Forwarded-For", address).await
+}
+
+#[tokio::test]
+async fn an_address_joins_so_often_and_no_other_suffers() {
+    let server = guarded(|limits| limits.joins = Pace { burst: 3, per_minute: 0 });
+    for _ in 0..3 {
+        assert!(from(&server, "/r", "192.0.2.1").await.is_ok());
+    }
+    assert_eq!(from(&server, "/r", "192.0.2.1").await.err(), Some(429));
+    // What the client itself wrote in front is not believed.
+    assert_eq!(from(&server, "/r", "6.6.6.6, 192.0.2.1").await.err(), Some(429));
+    assert!(from(&server, "/r", "192.0.2.2").await.is_ok());
+    // All of a /64 is one, and the next is another.
+    for n in 0..3 {
+        assert!(from(&server, "/r", &format!("2001:db8:0:1::{n}")).await.is_ok());
+    }
+    assert_eq!(from(&server, "/r", "2001:db8:0:1:ffff::").await.err(), Some(429));
+    assert!(from(&server, "/r", "2001:db8:0:2::").await.is_ok());
+}
+
+#[tokio::test]
+async fn an_address_has_so_many_peers_until_they_leave() {
+    let server = guarded(|limits| limits.peers = 2);
+    let one = from(&server, "/r", "192.0.2.1").await.ok();
+    let _two = from(&server, "/r", "192.0.2.1").await.ok().unwrap();
+    assert_eq!(from(&server, "/r", "192.0.2.1").await.err(), Some(429));
+    drop(one);
+    until(&server, coplay_signaling::Occupancy { rooms: 1, peers: 1 }).await;
+    // The seat is free before the place of the address is, by a moment.
+    soon("the place", async { while from(&server, "/r", "192.0.2.1").await.is_err() {} }).await;
+}
+
+#[tokio::test]
+async fn an_address_makes_so_many_rooms_and_may_still_join() {
+    let server = guarded(|limits| limits.rooms = Pace { burst: 2, per_minute: 0 });
+    let _a = from(&server, "/a", "192.0.2.1").await.ok().unwrap();
+    let _b = from(&server, "/b", "192.0.2.1").await.ok().unwrap();
+    assert_eq!(from(&server, "/c", "192.0.2.1").await.err(), Some(429));
+    assert!(from(&server, "/a", "192.0.2.1").await.is_ok());
+    assert!(from(&server, "/c", "192.0.2.2").await.is_ok());
+}
+
+#[tokio::test]
+async fn who_guesses_codes_has_to_wait_also_with_the_right_one() {
+    let server = guarded(|limits| limits.failures = Pace { burst: 3, per_minute: 0 });
+    let (_host, made) = Client::coplay(&server, "/").await;
+    let right = format!("/{}?existing=1", made.room);
+    assert!(from(&server, &right, "192.0.2.1").await.is_ok());
+    for n in 0..3 {
+        assert_eq!(from(&server, &format!("/WRONG{n}?existing=1"), "192.0.2.1").await.err(), Some(404));
+    }
+    assert_eq!(from(&server, &right, "192.0.2.1").await.err(), Some(429));
+    assert!(from(&server, &right, "192.0.2.2").await.is_ok());
+    assert!(from(&server, "/r", "192.0.2.1").await.is_ok(), "what is no guess is free");
+}
+
+#[tokio::test]
+async fn who_is_no_trusted_proxy_is_not_believed() {
+    // Nobody is trusted: all of these are one address, that of this machine, which is not limited.
+    let address_limits = AddressLimits { joins: Pace { burst: 1, per_minute: 0 }, ..AddressLimits::default() };
+    let server = start(Config { address_limits, ..Config::local().stun(Stun::Off) });
+    for _ in 0..5 {
+        assert!(from(&server, "/r", "192.0.2.1").await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn pages_of_other_sites_are_refused() {
+    let origins = Origins::only(["https://play.example.org".to_owned()]).unwrap();
+    let server = start(Config { origins, ..Config::local().stun(Stun::Off) });
+    assert!(ask(&server, "/r", "Origin", "https://play.example.org").await.is_ok());
+    assert_eq!(ask(&server, "/r", "Origin", "https://evil.example").await.err(), Some(403));
+    Client::stock(&server, "/r").await;
+    // With the subprotocol it is told as everything is.
+    let mut request = format!("{}/r", server.url()).into_client_request().unwrap();
+    request.headers_mut().insert("Origin", HeaderValue::from_static("https://evil.example"));
+    request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static(SUBPROTOCOL));
+    let (mut socket, _) = connect_async(request).await.unwrap();
+    let told = soon("why", futures_util::StreamExt::next(&mut socket)).await.unwrap().unwrap().into_text().unwrap();
+    assert!(told.contains("origin_refused") && told.contains("https://evil.example"), "{told}");
+}
+
+#[tokio::test]
+async fn who_has_no_ticket_is_refused_where_one_is_asked_for() {
+    let secret = Secret::from("a secret of sixteen or more");
+    let server = start(Config { tickets: Some(secret.clone()), ..Config::local().stun(Stun::Off) });
+    let hour = |hours: i64| {
+        let now = SystemTime::now();
+        let hour = Duration::from_secs(3600);
+        if hours > 0 { now + hour } else { now - hour }
+    };
+    let (error, code) = Client::refused(&server, "/r").await;
+    assert!(matches!(&error, SignalError::TicketRefused { detail } if detail.contains("?ticket=")) && code == 4401);
+    assert_eq!(Client::denied(&server, "/r").await.0, 401);
+    let good = ticket(&secret, Some("r"), hour(1));
+    Client::coplay(&server, &format!("/r?ticket={good}")).await;
+    Client::stock(&server, &format!("/r?next=2&ticket={good}")).await;
+    let (any, expired) = (ticket(&secret, None, hour(1)), ticket(&secret, Some("r"), hour(-1)));
+    let forged = ticket(&Secret::from("another secret, also long"), Some("r"), hour(1));
+    for (path, ticket) in [("/other", &good), ("/", &good), ("/r", &expired), ("/r", &forged), ("/r", &"x".to_owned())]
+    {
+        let (error, _) = Client::refused(&server, &format!("{path}?ticket={ticket}")).await;
+        assert!(matches!(error, SignalError::TicketRefused { .. }), "{path} {ticket}: {error}");
+    }
+    // One for any room makes rooms as well; their code is good in small letters with a ticket for it.
+    let (_host, made) = Client::coplay(&server, &format!("/?ticket={any}")).await;
+    let code = ticket(&secret, Some(&made.room), hour(1));
+    let small = made.room.to_ascii_lowercase();
+    Client::coplay(&server, &format!("/{small}?existing=1&ticket={code}")).await;
+}
+
+#[test]
+fn a_ticket_secret_that_can_be_guessed_is_refused() {
+    let config = Config { tickets: Some("short".into()), ..Config::local().stun(Stun::Off) };
+    let error = coplay_signaling::Signaling::spawn(config).unwrap_err();
+    assert!(error.to_string().contains("openssl rand"), "{error}");
+}
