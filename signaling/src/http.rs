@@ -1,23 +1,25 @@
 //! Which HTTP requests are answered, and when does one become a WebSocket?
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Json, Router,
-    extract::{FromRequestParts, Request, State, ws::WebSocketUpgrade},
-    http::{HeaderMap, StatusCode, header},
+    extract::{ConnectInfo, FromRequestParts, Request, State, ws::WebSocketUpgrade},
+    http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::get,
 };
-use coplay_proto::signal::{SUBPROTOCOL, SignalError};
+use coplay_proto::signal::{SUBPROTOCOL, SignalError, lobby::Credentials};
 use tokio::sync::Semaphore;
 use tower_service::Service;
 
 use crate::{
-    ask::Ask,
-    peer::{self, Rules},
+    ask::Place,
+    lobby::browse,
+    peer::{self, Rules, line::Line},
+    quick::waiting,
     registry::{Caller, Registry},
-    wire::{MAX_MESSAGE, status},
+    wire::{MAX_MESSAGE, malformed, status},
 };
 
 /// The read buffer of a WebSocket, in bytes. The default of 128 KiB would be most of what an idle peer costs.
@@ -65,7 +67,9 @@ async fn enter(State(door): State<Door>, request: Request) -> Response {
         Ok(upgrade) => upgrade,
         Err(rejection) => return rejection.into_response(),
     };
-    let coplay = upgrade.requested_protocols().any(|protocol| protocol.as_bytes() == SUBPROTOCOL.as_bytes());
+    let offered: Vec<String> =
+        upgrade.requested_protocols().filter_map(|protocol| Some(protocol.to_str().ok()?.to_owned())).collect();
+    let coplay = offered.iter().any(|protocol| protocol == SUBPROTOCOL);
     let upgrade = upgrade
         .protocols([SUBPROTOCOL])
         .max_message_size(MAX_MESSAGE)
@@ -73,22 +77,64 @@ async fn enter(State(door): State<Door>, request: Request) -> Response {
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(WRITE_BUFFER)
         .max_write_buffer_size(MAX_WRITE_BUFFER);
-    let caller = Caller { coplay, host: host(&parts.headers) };
+    let from = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip());
+    let caller = Caller { coplay, host: host(&parts.headers), from };
     // Before the WebSocket is there, so that who does not speak our subprotocol is refused by an HTTP status. If it
     // never comes to be, the seat is dropped.
-    let joined = match Ask::read(&parts.uri, coplay, door.rules.limits.room_peers) {
-        Ok(ask) => door.registry.join(ask, caller).await,
-        Err(error) => Err(error),
-    };
-    let rules = door.rules;
-    match joined {
-        Ok((permit, seat, inbox)) => {
-            upgrade.on_upgrade(move |socket| peer::serve(socket, seat, inbox, permit, coplay, rules))
-        }
-        Err(error) => match door.refusals.try_acquire_owned() {
+    let (refusals, rules) = (door.refusals.clone(), door.rules.clone());
+    match door.admit(upgrade, &parts.uri, &offered, caller).await {
+        Ok(response) => response,
+        Err((upgrade, error)) => match refusals.try_acquire_owned() {
             Ok(permit) if coplay => upgrade.on_upgrade(move |socket| peer::refuse(socket, error, permit, rules)),
             _ => refusal(&error, coplay),
         },
+    }
+}
+
+impl Door {
+    /// Has a WebSocket served where it wants to be, or gives it back with the reason why not.
+    async fn admit(
+        self,
+        upgrade: WebSocketUpgrade,
+        uri: &Uri,
+        offered: &[String],
+        caller: Caller<'_>,
+    ) -> Result<Response, (WebSocketUpgrade, SignalError)> {
+        let Self { registry, rules, .. } = self;
+        let coplay = caller.coplay;
+        let place = match Place::read(uri, coplay, rules.limits.room_peers) {
+            Ok(place) => place,
+            Err(error) => return Err((upgrade, error)),
+        };
+        match place {
+            Place::Room(mut ask) => {
+                ask.credentials = match Credentials::read(offered.iter().map(String::as_str)) {
+                    Ok(credentials) => credentials,
+                    Err(error) => return Err((upgrade, malformed(error))),
+                };
+                match registry.join(ask, caller).await {
+                    Ok(entry) => Ok(upgrade.on_upgrade(move |socket| peer::serve(socket, entry, coplay, rules))),
+                    Err(error) => Err((upgrade, error)),
+                }
+            }
+            Place::Lobbies => match registry.menu(caller.from) {
+                Ok(counted) => Ok(upgrade.on_upgrade(async move |socket| {
+                    browse::serve(Line::new(socket, rules), registry.lobbies().clone()).await;
+                    drop(counted);
+                })),
+                Err(error) => Err((upgrade, error)),
+            },
+            Place::Match(wanted) => match registry.menu(caller.from) {
+                Ok((permit, share)) => {
+                    let resumable = Credentials::read(offered.iter().map(String::as_str)).is_ok_and(|read| read.resumable);
+                    let ticket = registry.queue().ticket(&registry, wanted, resumable, &caller, permit);
+                    Ok(upgrade.on_upgrade(async move |socket| {
+                        waiting::serve(Line::new(socket, rules.clone()), ticket, rules, share).await;
+                    }))
+                }
+                Err(error) => Err((upgrade, error)),
+            },
+        }
     }
 }
 

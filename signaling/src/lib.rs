@@ -29,14 +29,19 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::panic, clippy::expect_used, clippy::indexing_slicing))]
 
+mod address;
 mod ask;
+mod budget;
 mod config;
 mod http;
 mod ice;
+mod lobby;
 mod peer;
+mod quick;
 mod registry;
 mod room;
 mod running;
+mod secrets;
 mod server;
 mod stun;
 mod wire;

@@ -201,7 +201,7 @@ fn refused(address: SocketAddr, source: io::Error) -> StartError {
 
 fn door(limits: Limits, timing: Timing, ice: IceServers, page: Option<Router>) -> Door {
     let rules = Rules { limits, timing, stopped: watch::Sender::new(false) };
-    Door::new(Registry::new(limits, ice), Arc::new(rules), page)
+    Door::new(Registry::new(limits, timing, ice), Arc::new(rules), page)
 }
 
 async fn bind_stun(stun: Stun, signaling: SocketAddr) -> Result<Option<UdpSocket>, StartError> {

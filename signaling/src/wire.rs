@@ -6,7 +6,7 @@
 use axum::{extract::ws::Utf8Bytes, http::StatusCode};
 use coplay_proto::{
     PeerId,
-    signal::{ServerMessage, Signal, SignalError},
+    signal::{ClientMessage, ServerMessage, Signal, SignalError, lobby::RoomCommand},
 };
 use matchbox_protocol::{PeerEvent, PeerRequest};
 use serde::Deserialize;
@@ -21,6 +21,8 @@ pub const MAX_CANDIDATE: usize = 1024;
 
 /// Close codes (RFC 6455, section 7.4) of a server that stops, and of a peer that does not keep up.
 pub mod close {
+    /// All is well.
+    pub const NORMAL: u16 = 1000;
     /// The server stops.
     pub const GOING_AWAY: u16 = 1001;
     /// More waits for the peer than the server holds for it, or it takes nothing at all.
@@ -36,10 +38,13 @@ pub mod close {
 pub fn status(error: &SignalError) -> StatusCode {
     match error {
         SignalError::Malformed { .. } => StatusCode::BAD_REQUEST,
-        SignalError::RoomFull { .. } => StatusCode::FORBIDDEN,
+        SignalError::PasswordNeeded | SignalError::WrongPassword => StatusCode::UNAUTHORIZED,
+        SignalError::RoomFull { .. } | SignalError::Kicked { .. } | SignalError::NotLeader => StatusCode::FORBIDDEN,
         SignalError::NoSuchRoom { .. } => StatusCode::NOT_FOUND,
         SignalError::TopologyDiffers { .. } => StatusCode::CONFLICT,
-        SignalError::TooMuch => StatusCode::TOO_MANY_REQUESTS,
+        SignalError::SeatGone => StatusCode::GONE,
+        SignalError::RoomLocked => StatusCode::LOCKED,
+        SignalError::TooMuch | SignalError::TooManyAttempts { .. } => StatusCode::TOO_MANY_REQUESTS,
         SignalError::ServerFull => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
@@ -53,14 +58,20 @@ pub(crate) enum Heard {
         to: PeerId,
         frame: Utf8Bytes,
     },
+    /// What the room's leader wants.
+    Room(RoomCommand),
 }
 
-/// Reads what `from` said; what is not of this protocol is [`SignalError::Malformed`].
-pub(crate) fn read(text: &str, from: PeerId) -> Result<Heard, SignalError> {
+/// Reads what `from` said in a room; what is not of this protocol is [`SignalError::Malformed`]. Who speaks `coplay`'s
+/// subprotocol may say more.
+pub(crate) fn read(text: &str, from: PeerId, coplay: bool) -> Result<Heard, SignalError> {
     let (receiver, data) = match serde_json::from_str::<PeerRequest<&RawValue>>(text) {
         Ok(PeerRequest::KeepAlive) => return Ok(Heard::KeepAlive),
         Ok(PeerRequest::Signal { receiver, data }) => (PeerId::from(receiver.0), data),
-        Err(error) => return Err(malformed(error)),
+        Err(error) => match serde_json::from_str(text) {
+            Ok(ClientMessage::Room(command)) if coplay => return Ok(Heard::Room(command)),
+            _ => return Err(malformed(error)),
+        },
     };
     if receiver == from {
         return Err(malformed("a signal is for another peer, not for oneself"));
@@ -131,7 +142,7 @@ mod tests {
     const OTHER: &str = "00000000-0000-0000-0000-000000000002";
 
     fn signal(data: &str) -> Result<Heard, SignalError> {
-        read(&format!(r#"{{"Signal":{{"receiver":"{OTHER}","data":{data}}}}}"#), ME)
+        read(&format!(r#"{{"Signal":{{"receiver":"{OTHER}","data":{data}}}}}"#), ME, true)
     }
 
     fn quoted(text: &str) -> String {
@@ -144,7 +155,7 @@ mod tests {
         let heard = signal(r#"{"Offer": "v=0\u000d\n"}"#).unwrap();
         let frame = r#"{"Signal":{"sender":"00000000-0000-0000-0000-000000000001","data":{"Offer": "v=0\u000d\n"}}}"#;
         assert_eq!(heard, Heard::Signal { to: PeerId::from_u128(2), frame: frame.into() });
-        assert_eq!(read("\"KeepAlive\"", ME), Ok(Heard::KeepAlive));
+        assert_eq!(read("\"KeepAlive\"", ME, false), Ok(Heard::KeepAlive));
     }
 
     #[test]
@@ -182,15 +193,25 @@ mod tests {
             assert!(matches!(signal(&data), Err(SignalError::Malformed { .. })), "{data:.80}");
         }
         for text in ["", "garbage", "{}", "\"Hello\"", r#"{"Signal":{"receiver":"x","data":{"Offer":"v=0"}}}"#] {
-            assert!(matches!(read(text, ME), Err(SignalError::Malformed { .. })), "{text}");
+            assert!(matches!(read(text, ME, true), Err(SignalError::Malformed { .. })), "{text}");
         }
         let to_me = format!(r#"{{"Signal":{{"receiver":"{}","data":{{"Offer":"v=0"}}}}}}"#, OTHER.replace('2', "1"));
-        assert!(matches!(read(&to_me, ME), Err(SignalError::Malformed { .. })));
+        assert!(matches!(read(&to_me, ME, true), Err(SignalError::Malformed { .. })));
+    }
+
+    #[test]
+    fn only_peers_with_the_subprotocol_command() {
+        let text = r#"{"Room":{"lock":true}}"#;
+        assert_eq!(read(text, ME, true), Ok(Heard::Room(RoomCommand::Lock(true))));
+        assert!(matches!(read(text, ME, false), Err(SignalError::Malformed { .. })));
+        assert!(matches!(read("\"Cancel\"", ME, true), Err(SignalError::Malformed { .. })), "said elsewhere");
+        let long = format!(r#"{{"Room":{{"metadata":{{"map":"{}"}}}}}}"#, "x".repeat(200));
+        assert!(matches!(read(&long, ME, true), Err(SignalError::Malformed { .. })));
     }
 
     #[test]
     fn an_error_does_not_repeat_everything_that_was_sent() {
-        let Err(SignalError::Malformed { detail }) = read(&format!("\"{}\"", "ä".repeat(30_000)), ME) else {
+        let Err(SignalError::Malformed { detail }) = read(&format!("\"{}\"", "ä".repeat(30_000)), ME, true) else {
             panic!("a word that is none was understood");
         };
         assert!(detail.len() <= 200 && !detail.is_empty(), "{}", detail.len());

@@ -16,7 +16,7 @@ use coplay_proto::{
     signal::{ClientMessage, IceServer, Signal},
 };
 use coplay_socket::{
-    Dialect, IceTransportPolicy, MAX_RELIABLE, PathKind, Rendezvous, Signaller, SignallerEvent, Socket, SocketConfig,
+    Dial, IceTransportPolicy, MAX_RELIABLE, PathKind, Rendezvous, Signaller, SignallerEvent, Socket, SocketConfig,
     SocketError, SocketEvent, Waker, connect, connect_by,
 };
 use js_sys::Promise;
@@ -121,8 +121,8 @@ struct Between<F> {
 }
 
 impl<F: FnMut(Signal) -> Vec<Signal>> Signaller for Between<F> {
-    fn dial(&mut self, dialect: Dialect) {
-        self.line.dial(dialect);
+    fn dial(&mut self, dial: Dial) {
+        self.line.dial(dial);
     }
 
     fn send(&mut self, message: ClientMessage) {

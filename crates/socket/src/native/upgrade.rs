@@ -29,7 +29,7 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::{Dialect, Down};
+use crate::{Dial, Dialect, Down};
 
 /// The most bytes of a server's answer to the request to upgrade.
 const MAX_ANSWER: usize = 16 * 1024;
@@ -41,13 +41,16 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// Connects. In our dialect, which a server may leave aside: then it speaks matchbox's.
 pub(super) async fn open(
     url: &str,
-    dialect: Dialect,
+    dial: &Dial,
     config: WebSocketConfig,
 ) -> Result<WebSocketStream<Box<dyn Stream>>, Down> {
     let no_url = |error: &dyn std::fmt::Display| Down::Lost(format!("{url} is not a WebSocket's URL: {error}"));
     let mut request = url.into_client_request().map_err(|error| no_url(&error))?;
-    if dialect == Dialect::Coplay {
-        request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    let offers = dial.subprotocols().join(", ");
+    if !offers.is_empty() {
+        let mut offers = HeaderValue::from_str(&offers).map_err(|error| Down::Lost(error.to_string()))?;
+        offers.set_sensitive(true);
+        request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, offers);
     }
     let mut stream = connect(request.uri()).await?;
     let (request, key) = generate_request(request).map_err(|error| no_url(&error))?;
@@ -68,7 +71,7 @@ pub(super) async fn open(
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(refusal(&mut stream, &response, rest).await);
     }
-    check(response.headers(), &key, dialect)?;
+    check(response.headers(), &key, dial.dialect)?;
     Ok(WebSocketStream::from_partially_read(stream, rest, Role::Client, Some(config)).await)
 }
 

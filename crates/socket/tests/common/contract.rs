@@ -9,10 +9,10 @@ use bytes::Bytes;
 use coplay_proto::{
     Lane, PeerId,
     link::CloseReason,
-    signal::{ClientMessage, ServerMessage, Signal},
+    signal::{ClientMessage, ServerMessage, Signal, lobby::Credentials},
 };
 use coplay_socket::{
-    Dialect, MAX_RELIABLE, MAX_UNRELIABLE, Path, Rendezvous, SendError, Signaller, SignallerEvent, Socket, SocketEvent,
+    Dial, Dialect, MAX_RELIABLE, MAX_UNRELIABLE, Path, Rendezvous, SendError, Signaller, SignallerEvent, Socket, SocketEvent,
 };
 
 /// The longest that anything may take.
@@ -66,7 +66,7 @@ impl Peer {
                     self.received.push((peer, lane, bytes));
                 }
                 SocketEvent::Failed(error) => panic!("{error}"),
-                SocketEvent::Leader(_) | SocketEvent::Signaling(_) => {}
+                SocketEvent::Leader(_) | SocketEvent::Room(_) | SocketEvent::Signaling(_) => {}
             }
         }
     }
@@ -264,7 +264,7 @@ pub(crate) struct Intruder {
 impl Intruder {
     pub(crate) fn enter(rendezvous: &Rendezvous) -> Self {
         let mut line = rendezvous.signaller();
-        line.dial(Dialect::Matchbox);
+        line.dial(Dial { dialect: Dialect::Matchbox, credentials: Credentials::default() });
         let mut intruder = Self { line, me: None };
         // What follows are offers, which come as soon as they may.
         if let Some(ServerMessage::IdAssigned(me)) = intruder.hear() {
