@@ -126,7 +126,8 @@ impl Door {
             },
             Place::Match(wanted) => match registry.menu(caller.from) {
                 Ok((permit, share)) => {
-                    let resumable = Credentials::read(offered.iter().map(String::as_str)).is_ok_and(|read| read.resumable);
+                    let resumable =
+                        Credentials::read(offered.iter().map(String::as_str)).is_ok_and(|read| read.resumable);
                     let ticket = registry.queue().ticket(&registry, wanted, resumable, &caller, permit);
                     Ok(upgrade.on_upgrade(async move |socket| {
                         waiting::serve(Line::new(socket, rules.clone()), ticket, rules, share).await;

@@ -6,7 +6,10 @@ use std::{collections::HashMap, sync::Arc};
 use axum::extract::ws::Utf8Bytes;
 use coplay_proto::{
     PeerId,
-    signal::{ServerMessage, SignalError, lobby::{Password, RoomCommand}},
+    signal::{
+        ServerMessage, SignalError,
+        lobby::{Password, RoomCommand},
+    },
 };
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot},

@@ -159,7 +159,6 @@ impl Board {
                 }
             }
             Input::Signaller(SignallerEvent::Opened) => {
-                self.dialer.entered();
                 self.line = Line::Up { keep_alive: now + KEEP_ALIVE };
                 self.signaling = Some(SignalingState::Connected);
                 self.watch();
@@ -169,7 +168,9 @@ impl Board {
                 self.down(now, Down::Refused(error));
             }
             // A stock server takes it for a room.
-            Input::Signaller(SignallerEvent::Message(ServerMessage::IdAssigned(_))) => self.down(now, Down::WrongDialect),
+            Input::Signaller(SignallerEvent::Message(ServerMessage::IdAssigned(_))) => {
+                self.down(now, Down::WrongDialect)
+            }
             Input::Signaller(SignallerEvent::Message(_)) | Input::Elapsed => {}
             Input::Signaller(SignallerEvent::Down(down)) => self.down(now, down),
         }
@@ -212,6 +213,7 @@ impl Board {
     }
 
     fn take(&mut self, news: LobbyNews) {
+        self.dialer.entered();
         let LobbyNews { reset, lobbies, gone } = news;
         if reset {
             self.lobbies.clear();

@@ -351,6 +351,7 @@ impl Switchboard {
             }
             ServerMessage::IdAssigned(me) if nameless => {
                 let room = room_of(&self.config.url);
+                self.resume = None;
                 self.entered(now, Entered { me, room, leader: None, members: vec![me] });
             }
             ServerMessage::NewPeer(peer) if Some(peer) != self.me => self.new_peer(now, peer),

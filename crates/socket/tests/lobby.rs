@@ -144,7 +144,10 @@ async fn a_lobby_is_made_found_joined_by_password_changed_and_left() {
         _ => None,
     });
     assert_eq!(closed.await, guest_id, "the link ends too");
-    assert!(matches!(failed(&mut *with(&code, Some("swordfish"))).await, SocketError::Refused(SignalError::Kicked { .. })));
+    assert!(matches!(
+        failed(&mut *with(&code, Some("swordfish"))).await,
+        SocketError::Refused(SignalError::Kicked { .. })
+    ));
     // Dropping the socket is a goodbye: no seat is kept.
     drop(host);
     listed(&mut browser, <[_]>::is_empty).await;
@@ -239,7 +242,10 @@ async fn a_lost_signaling_connection_comes_back_to_its_seat_while_the_links_go_o
     while let Some(event) = other.poll(now()) {
         of_other.push(event);
     }
-    assert!(!of_other.iter().any(|event| matches!(event, SocketEvent::Closed(..) | SocketEvent::Leader(_))), "{of_other:?}");
+    assert!(
+        !of_other.iter().any(|event| matches!(event, SocketEvent::Closed(..) | SocketEvent::Leader(_))),
+        "{of_other:?}"
+    );
     leader.room_command(RoomCommand::Lock(true));
     let locked = next(&mut *leader, |event| match event {
         SocketEvent::Room(RoomEvent::Settings(lobby)) if lobby.locked => Some(()),

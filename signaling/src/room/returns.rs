@@ -89,8 +89,14 @@ pub(crate) struct Returns(HashMap<(u64, PeerId), State>);
 #[derive(Debug)]
 enum State {
     /// There. Told by the bell to give its seat up, to whoever waits for it.
-    Present { bell: Arc<Notify>, taker: Option<Resume> },
-    Away { kept: Kept, until: Instant },
+    Present {
+        bell: Arc<Notify>,
+        taker: Option<Resume>,
+    },
+    Away {
+        kept: Kept,
+        until: Instant,
+    },
 }
 
 impl Returns {

@@ -71,7 +71,8 @@ async fn a_welcome_says_the_settings_and_changes_are_pushed_to_all() {
 async fn only_the_leader_commands_and_only_what_makes_sense() {
     let server = plain();
     let (mut leader, mut member) = two(&server).await;
-    for wish in [RoomCommand::Lock(true), RoomCommand::Kick(leader.me), RoomCommand::Public(true), RoomCommand::Max(2)] {
+    for wish in [RoomCommand::Lock(true), RoomCommand::Kick(leader.me), RoomCommand::Public(true), RoomCommand::Max(2)]
+    {
         command(&mut member, wish).await;
         member.hears(ServerMessage::Denied(SignalError::NotLeader)).await;
     }
@@ -128,7 +129,9 @@ async fn a_password_is_needed_and_refused_and_right() {
     for wrong in ["", "Swordfish", "swordfish "] {
         let refused = Client::from(&server, &code, &password(wrong), HERE).await.err();
         let expected = match wrong {
-            "" => SignalError::Malformed { detail: "a password has 1 to 128 bytes: leave it out, or shorten it".into() },
+            "" => {
+                SignalError::Malformed { detail: "a password has 1 to 128 bytes: leave it out, or shorten it".into() }
+            }
             _ => SignalError::WrongPassword,
         };
         assert_eq!(refused, Some(expected), "{wrong}");

@@ -477,7 +477,9 @@ mod tests {
         };
         assert!(takes(|_| ()));
         assert!(takes(|filter| filter.game = Some("arena".into())) && !takes(|filter| filter.game = Some("a".into())));
-        assert!(takes(|filter| filter.version = Some("1".into())) && !takes(|filter| filter.version = Some("2".into())));
+        assert!(
+            takes(|filter| filter.version = Some("1".into())) && !takes(|filter| filter.version = Some("2".into()))
+        );
         assert!(takes(|filter| filter.free = 1) && !takes(|filter| filter.free = 2));
         let with = |key, value| LobbyFilter { metadata: Metadata::new([(key, value)]).unwrap(), ..Default::default() };
         assert!(with("map", "hill").takes(&lobby()));

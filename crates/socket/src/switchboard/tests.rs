@@ -45,7 +45,8 @@ impl Desk {
     fn with(config: SocketConfig) -> Self {
         let mut desk = Self { board: Switchboard::new(ms(0), config, 1), now: ms(0) };
         let outputs = desk.tell(Input::Elapsed);
-        let [Output::Event(SocketEvent::Signaling(SignalingState::Connecting)), Output::Dial(dial)] = &outputs[..] else {
+        let [Output::Event(SocketEvent::Signaling(SignalingState::Connecting)), Output::Dial(dial)] = &outputs[..]
+        else {
             panic!("{outputs:?}");
         };
         assert_eq!(dial.dialect, desk.board.dialer.dialect());

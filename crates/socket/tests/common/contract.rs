@@ -12,7 +12,8 @@ use coplay_proto::{
     signal::{ClientMessage, ServerMessage, Signal, lobby::Credentials},
 };
 use coplay_socket::{
-    Dial, Dialect, MAX_RELIABLE, MAX_UNRELIABLE, Path, Rendezvous, SendError, Signaller, SignallerEvent, Socket, SocketEvent,
+    Dial, Dialect, MAX_RELIABLE, MAX_UNRELIABLE, Path, Rendezvous, SendError, Signaller, SignallerEvent, Socket,
+    SocketEvent,
 };
 
 /// The longest that anything may take.

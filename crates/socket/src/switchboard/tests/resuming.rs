@@ -109,7 +109,10 @@ fn a_seat_that_is_gone_leaves_open_links_alone_and_is_looked_for_anew_when_they_
     desk.wait(Duration::from_secs(1));
     desk.tell(Input::Signaller(SignallerEvent::Opened));
     let outputs = desk.say(ServerMessage::Error(SignalError::SeatGone));
-    assert!(matches!(&outputs[..], [Output::Event(SocketEvent::Signaling(SignalingState::Lost { .. }))]), "{outputs:?}");
+    assert!(
+        matches!(&outputs[..], [Output::Event(SocketEvent::Signaling(SignalingState::Lost { .. }))]),
+        "{outputs:?}"
+    );
     assert_eq!(dialled(&desk.wait(Duration::from_secs(60))), None, "a new id would be another peer's");
     assert!(desk.board.is_open(attempt));
     let outputs = desk.tell(Input::Closed(attempt));
@@ -156,7 +159,11 @@ fn a_quick_match_is_waited_for_and_not_looked_for_twice() {
     let status = MatchStatus { waiting: 1, size: 2 };
     let outputs = desk.say(ServerMessage::Waiting(status));
     assert_eq!(outputs[1..], [Output::Event(SocketEvent::Room(RoomEvent::Waiting(status)))]);
-    assert_eq!(desk.wait(Duration::from_secs(60)), vec![Output::Send(ClientMessage::KeepAlive); 6], "it may take a while");
+    assert_eq!(
+        desk.wait(Duration::from_secs(60)),
+        vec![Output::Send(ClientMessage::KeepAlive); 6],
+        "it may take a while"
+    );
     // Lost while it waits, it waits again.
     lose(&mut desk);
     assert!(dialled(&desk.wait(Duration::from_secs(1))).is_some());
