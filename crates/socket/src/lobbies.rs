@@ -169,7 +169,7 @@ impl Board {
             }
             // A stock server takes it for a room.
             Input::Signaller(SignallerEvent::Message(ServerMessage::IdAssigned(_))) => {
-                self.down(now, Down::WrongDialect)
+                self.down(now, Down::WrongDialect);
             }
             Input::Signaller(SignallerEvent::Message(_)) | Input::Elapsed => {}
             Input::Signaller(SignallerEvent::Down(down)) => self.down(now, down),

@@ -53,7 +53,7 @@ async fn exchange(line: &mut Line, lobbies: &Lobbies) -> Result<std::convert::In
             () = changed(&mut changes), if watcher.is_some() && !news => news = true,
             heard = line.hear() => if let Some(text) = heard? {
                 match read(&text)? {
-                    ClientMessage::KeepAlive => continue,
+                    ClientMessage::KeepAlive => (),
                     _ if !questions.take(Instant::now()) => return Err(End::Refused(SignalError::TooMuch)),
                     ClientMessage::Watch(filter) => (watcher, news) = (Some(Watcher::new(filter)), true),
                     ClientMessage::List(query) => line.say(&ServerMessage::Page(lobbies.page(&query))).await?,
