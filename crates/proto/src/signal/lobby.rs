@@ -402,7 +402,7 @@ impl core::fmt::Debug for Credentials {
 }
 
 fn unhex(hex: &str) -> Option<String> {
-    if hex.len() % 2 != 0 || hex.len() > 2 * MAX_PASSWORD || !hex.bytes().all(|c| c.is_ascii_hexdigit()) {
+    if !hex.len().is_multiple_of(2) || hex.len() > 2 * MAX_PASSWORD || !hex.bytes().all(|c| c.is_ascii_hexdigit()) {
         return None;
     }
     let digits = hex.as_bytes().chunks(2).map(|pair| u8::from_str_radix(core::str::from_utf8(pair).ok()?, 16).ok());
@@ -493,7 +493,7 @@ mod tests {
         let credentials =
             Credentials { password: Some("pässword, \"x\"".into()), resumable: true, resume: Some("a-b_c".into()) };
         let offers = credentials.subprotocols();
-        assert_eq!(offers[0], "coplay.v1");
+        assert_eq!(offers.first().map(String::as_str), Some("coplay.v1"));
         // RFC 9110, section 5.6.2.
         let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
         assert!(offers.iter().all(|offer| offer.chars().all(token)), "{offers:?}");
