@@ -125,7 +125,7 @@ impl Door {
                 Err(error) => Err((upgrade, error)),
             },
             Place::Match(wanted) => match registry.menu(caller.from) {
-                Ok((permit, share)) => {
+                Ok((share, permit)) => {
                     let resumable =
                         Credentials::read(offered.iter().map(String::as_str)).is_ok_and(|read| read.resumable);
                     let ticket = registry.queue().ticket(&registry, wanted, resumable, &caller, permit);

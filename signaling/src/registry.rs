@@ -118,9 +118,9 @@ impl Registry {
     }
 
     /// Counts one more that is in no room, for as long as its WebSocket is there.
-    pub(crate) fn menu(&self, from: Option<IpAddr>) -> Result<(OwnedSemaphorePermit, Share), SignalError> {
+    pub(crate) fn menu(&self, from: Option<IpAddr>) -> Result<(Share, OwnedSemaphorePermit), SignalError> {
         let share = self.menus.take(from).ok_or(SignalError::TooMuch)?;
-        Ok((self.place()?, share))
+        Ok((share, self.place()?))
     }
 
     /// A peer with an id of its own, and the way back to it.

@@ -102,7 +102,8 @@ pub enum StartError {
 pub struct Occupancy {
     /// Rooms with somebody in them.
     pub rooms: usize,
-    /// Peers, those included that are just being closed.
+    /// Peers, those included that are just being closed, that lost their connection and may come back, that wait for a match,
+    /// or that look at the public list.
     pub peers: usize,
 }
 

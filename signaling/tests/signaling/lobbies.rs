@@ -1,6 +1,6 @@
 //! Does somebody with a menu see the public list, as it is and as it changes?
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use coplay_proto::signal::{
     ClientMessage, ServerMessage, SignalError,
@@ -118,7 +118,6 @@ async fn a_menu_is_no_room_and_asks_within_limits() {
     assert!(matches!(one.dismissed().await, (SignalError::Malformed { .. }, 4400)));
     for _ in 0..100 {
         two.tell(&ClientMessage::KeepAlive).await;
-        let _ = two.socket.get_ref();
     }
     for _ in 0..40 {
         two.tell(&ClientMessage::List(LobbyQuery::default())).await;
@@ -145,6 +144,5 @@ async fn a_menu_is_no_room_and_asks_within_limits() {
     first.leave().await;
     second.leave().await;
     until(&server, Occupancy { rooms: 0, peers: 0 }).await;
-    tokio::time::sleep(Duration::from_millis(10)).await;
     let _both = (menu(&server).await, menu(&server).await);
 }

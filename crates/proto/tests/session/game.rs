@@ -318,9 +318,7 @@ impl Game {
         for peer in self.net.peers() {
             let founder = self.net.session(peer).founder();
             for fact in self.net.facts(peer) {
-                if std::env::var("DBG").is_ok() {
-                    eprintln!("{:?} {peer} {fact:?}", self.net.now());
-                }
+                if std::env::var("DBG").is_ok() { eprintln!("{:?} {peer} {fact:?}", self.net.now()); }
                 if matches!(fact, Fact::Closed(_)) {
                     // What was under way in a session that is over for one of both is not promised.
                     self.expected.retain(|(from, to), _| *from != peer && *to != peer);
