@@ -12,6 +12,8 @@ use std::{
 
 use tokio::time::Instant;
 
+use crate::shares::household;
+
 /// The most addresses that are remembered. Beyond it, those that are new share one set of buckets.
 const MAX_ADDRESSES: usize = 65_536;
 /// How often it is looked which of them can be forgotten, when there are that many.
@@ -96,17 +98,17 @@ impl Addresses {
     /// A connection from `address` that is no WebSocket yet; it counts until the guard is dropped. `None` if there are
     /// too many.
     pub(crate) fn connect(self: &Arc<Self>, address: IpAddr, now: Instant) -> Option<Open> {
-        self.open(address, now, Count::Connections)
+        self.open(Some(address), now, Count::Connections)
     }
 
     /// Who asks for a WebSocket from `address`, which counts as such. `None` if that was asked for too often.
-    pub(crate) fn visit(self: &Arc<Self>, address: IpAddr, now: Instant) -> Option<Visitor> {
+    pub(crate) fn visit(self: &Arc<Self>, address: Option<IpAddr>, now: Instant) -> Option<Visitor> {
         let pace = self.limits.joins;
         self.with(address, now, |entry| entry.joins.take(pace, now))
             .then(|| Visitor { addresses: self.clone(), address })
     }
 
-    fn open(self: &Arc<Self>, address: IpAddr, now: Instant, count: Count) -> Option<Open> {
+    fn open(self: &Arc<Self>, address: Option<IpAddr>, now: Instant, count: Count) -> Option<Open> {
         let most = match count {
             Count::Connections => self.limits.connections,
             Count::Peers => self.limits.peers,
@@ -121,9 +123,9 @@ impl Addresses {
         counted.then(|| Open { addresses: self.clone(), address, count })
     }
 
-    /// What `change` says of the entry of `address`; yes for loopback.
-    fn with(&self, address: IpAddr, now: Instant, change: impl FnOnce(&mut Entry) -> bool) -> bool {
-        match key(address) {
+    /// What `change` says of the entry of `address`; yes for one that does not count.
+    fn with(&self, address: Option<IpAddr>, now: Instant, change: impl FnOnce(&mut Entry) -> bool) -> bool {
+        match address.and_then(key) {
             Some(key) => change(self.lock().entry(key, &self.limits, now)),
             None => true,
         }
@@ -139,10 +141,15 @@ impl Addresses {
 #[derive(Clone, Debug)]
 pub(crate) struct Visitor {
     addresses: Arc<Addresses>,
-    address: IpAddr,
+    address: Option<IpAddr>,
 }
 
 impl Visitor {
+    /// From where, if that is known.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
     /// A place for its WebSocket, counted until the guard is dropped.
     pub(crate) fn stay(&self) -> Option<Open> {
         self.addresses.open(self.address, Instant::now(), Count::Peers)
@@ -171,7 +178,7 @@ impl Visitor {
 #[derive(Debug)]
 pub(crate) struct Open {
     addresses: Arc<Addresses>,
-    address: IpAddr,
+    address: Option<IpAddr>,
     count: Count,
 }
 
@@ -183,7 +190,7 @@ enum Count {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let Some(key) = key(self.address) else { return };
+        let Some(key) = self.address.and_then(key) else { return };
         let mut book = self.addresses.lock();
         let book = &mut *book;
         let entry = book.entries.get_mut(&key).unwrap_or(&mut book.rest);
@@ -251,11 +258,8 @@ impl Tokens {
 
 /// What an address counts as; `None` if it does not count.
 fn key(address: IpAddr) -> Option<IpAddr> {
-    match address.to_canonical() {
-        address if address.is_loopback() => None,
-        IpAddr::V4(address) => Some(address.into()),
-        IpAddr::V6(address) => Some(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into()),
-    }
+    let address = household(address);
+    (!address.is_loopback() && address != household(Ipv6Addr::LOCALHOST.into())).then_some(address)
 }
 
 #[cfg(test)]
@@ -274,7 +278,8 @@ mod tests {
     #[test]
     fn an_address_has_a_burst_and_then_its_pace() {
         let (addresses, start) = addresses(Pace { burst: 3, per_minute: 6 });
-        let visit = |from: &str, seconds| addresses.visit(at(from), start + Duration::from_secs(seconds)).is_some();
+        let visit =
+            |from: &str, seconds| addresses.visit(Some(at(from)), start + Duration::from_secs(seconds)).is_some();
         assert!((0..3).all(|_| visit("192.0.2.1", 0)) && !visit("192.0.2.1", 0), "three at once");
         assert!(visit("192.0.2.2", 0), "another address is another's");
         assert!(!visit("192.0.2.1", 9) && visit("192.0.2.1", 11) && !visit("192.0.2.1", 11), "one each ten seconds");
@@ -284,7 +289,7 @@ mod tests {
     #[test]
     fn ipv6_counts_by_the_64_and_mapped_ipv4_as_ipv4() {
         let (addresses, now) = addresses(Pace { burst: 1, per_minute: 1 });
-        let visit = |from: &str| addresses.visit(at(from), now).is_some();
+        let visit = |from: &str| addresses.visit(Some(at(from)), now).is_some();
         assert!(visit("2001:db8:0:1::1") && !visit("2001:db8:0:1:ffff::2") && visit("2001:db8:0:2::1"));
         assert!(visit("192.0.2.1") && !visit("::ffff:192.0.2.1"));
         assert!((0..9).all(|_| visit("127.0.0.1") && visit("::1")), "loopback is not limited");
@@ -293,7 +298,7 @@ mod tests {
     #[test]
     fn what_is_open_counts_until_it_is_closed() {
         let (addresses, now) = addresses(Pace { burst: 9, per_minute: 1 });
-        let visitor = addresses.visit(at("192.0.2.1"), now).unwrap();
+        let visitor = addresses.visit(Some(at("192.0.2.1")), now).unwrap();
         let (one, _two) = (visitor.stay().unwrap(), visitor.stay().unwrap());
         assert!(visitor.stay().is_none());
         drop(one);
@@ -303,7 +308,7 @@ mod tests {
     #[test]
     fn failures_stop_guessing_and_not_what_is_right() {
         let (addresses, now) = addresses(Pace { burst: 9, per_minute: 1 });
-        let visitor = addresses.visit(at("192.0.2.1"), now).unwrap();
+        let visitor = addresses.visit(Some(at("192.0.2.1")), now).unwrap();
         for _ in 0..AddressLimits::default().failures.burst {
             assert!(visitor.may_guess() && visitor.may_guess(), "asking costs nothing");
             visitor.failed();
@@ -317,13 +322,13 @@ mod tests {
         let from = |n: u32| IpAddr::from((0x0b00_0000 + n).to_be_bytes());
         let most = u32::try_from(MAX_ADDRESSES).unwrap();
         for n in 0..most {
-            assert!(addresses.visit(from(n), start).is_some());
+            assert!(addresses.visit(Some(from(n)), start).is_some());
         }
-        assert!(addresses.visit(from(most), start).is_some(), "the rest shares a bucket");
-        assert!(addresses.visit(from(most + 1), start).is_none());
+        assert!(addresses.visit(Some(from(most)), start).is_some(), "the rest shares a bucket");
+        assert!(addresses.visit(Some(from(most + 1)), start).is_none());
         assert_eq!(addresses.lock().entries.len(), MAX_ADDRESSES);
         let later = start + Duration::from_secs(5);
-        assert!(addresses.visit(from(most + 1), later).is_some());
+        assert!(addresses.visit(Some(from(most + 1)), later).is_some());
         assert_eq!(addresses.lock().entries.len(), 1, "all others had rested");
     }
 }

@@ -3,7 +3,11 @@
 use axum::{extract::Query, http::Uri};
 use coplay_proto::{
     Topology,
-    signal::{SignalError, query},
+    signal::{
+        SignalError,
+        lobby::{Credentials, Listing, MAX_MATCH, QuickMatch},
+        path, query,
+    },
 };
 use percent_encoding::percent_decode_str;
 
@@ -27,6 +31,50 @@ pub(crate) struct Ask {
     pub(crate) existing: bool,
     /// The ticket it shows.
     pub(crate) ticket: Option<String>,
+    /// What it says about the room, if it makes it.
+    pub(crate) listing: Listing,
+    /// What it knows, and must not be in a URL.
+    pub(crate) credentials: Credentials,
+}
+
+/// Where a URL leads.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Where {
+    Room(Ask),
+    /// The public list.
+    Lobbies,
+    /// The queue for a match.
+    Match(QuickMatch),
+}
+
+impl Where {
+    /// Reads a URL as [`Ask::read`] does. What is no room is for peers with the subprotocol.
+    pub(crate) fn read(uri: &Uri, coplay: bool, room_peers: u32) -> Result<Self, SignalError> {
+        match uri.path() {
+            path::LOBBIES if coplay => Ok(Self::Lobbies),
+            path::MATCH if coplay => quick_match(uri, room_peers).map(Self::Match),
+            _ => Ask::read(uri, coplay, room_peers).map(Self::Room),
+        }
+    }
+}
+
+fn quick_match(uri: &Uri, room_peers: u32) -> Result<QuickMatch, SignalError> {
+    let mut size = None;
+    let mut topology = None;
+    let mut listing = Listing::default();
+    for (name, value) in pairs(uri)? {
+        match name.as_str() {
+            query::SIZE => size = Some(count(query::SIZE, &value, room_peers.min(MAX_MATCH))?),
+            query::TOPOLOGY => topology = Some(self::topology(&value)?),
+            query::GAME => listing.game = value,
+            query::VERSION => listing.version = value,
+            _ => (),
+        }
+    }
+    listing.check().map_err(malformed)?;
+    let Some(size @ 2..) = size else { return Err(malformed("size is how many are to play: 2 or more")) };
+    let Listing { game, version, .. } = listing;
+    Ok(QuickMatch { game, version, size, topology: topology.unwrap_or_default() })
 }
 
 impl Ask {
@@ -34,10 +82,7 @@ impl Ask {
     /// `matchbox_server`. A group has at most `room_peers`.
     pub(crate) fn read(uri: &Uri, coplay: bool, room_peers: u32) -> Result<Self, SignalError> {
         let mut ask = Self { room: room(uri.path())?, ..Self::default() };
-        let Ok(Query(pairs)) = Query::<Vec<(String, String)>>::try_from_uri(uri) else {
-            return Err(malformed("the query of the URL is not of the form name=value&name=value"));
-        };
-        for (name, value) in pairs {
+        for (name, value) in pairs(uri)? {
             match name.as_str() {
                 query::NEXT => ask.next = Some(count(query::NEXT, &value, room_peers)?),
                 query::TICKET => ask.ticket = Some(value),
@@ -49,15 +94,20 @@ impl Ask {
                         _ => return Err(malformed("existing is 1 (join only a room that is there) or 0")),
                     }
                 }
-                query::TOPOLOGY => {
-                    ask.topology = match value.as_str() {
-                        "host" => Some(Topology::Host),
-                        "mesh" => Some(Topology::Mesh),
-                        _ => return Err(malformed("topology is host or mesh")),
+                query::TOPOLOGY => ask.topology = Some(topology(&value)?),
+                query::PUBLIC => ask.listing.public = value == "1",
+                query::GAME => ask.listing.game = value,
+                query::VERSION => ask.listing.version = value,
+                _ => {
+                    if let Some(key) = name.strip_prefix(query::META) {
+                        ask.listing.metadata.set(key, value).map_err(malformed)?;
                     }
                 }
-                _ => (),
             }
+        }
+        ask.listing.check().map_err(malformed)?;
+        if ask.next.is_some() && ask.listing.public {
+            return Err(malformed("a room of groups (next) is not in the public list: leave one of the two out"));
         }
         if ask.next.is_some() && ask.existing {
             return Err(malformed("next meets whoever comes, existing only those who are there: ask for one of them"));
@@ -84,6 +134,21 @@ fn room(path: &str) -> Result<Option<String>, SignalError> {
             "the name of a room has 1 to {MAX_ROOM_NAME} of these: A-Z a-z 0-9 - _ . ~ : @ +, and follows the host: \
              ws://HOST/ROOM"
         ))),
+    }
+}
+
+fn pairs(uri: &Uri) -> Result<Vec<(String, String)>, SignalError> {
+    match Query::try_from_uri(uri) {
+        Ok(Query(pairs)) => Ok(pairs),
+        Err(_) => Err(malformed("the query of the URL is not of the form name=value&name=value")),
+    }
+}
+
+fn topology(value: &str) -> Result<Topology, SignalError> {
+    match value {
+        "host" => Ok(Topology::Host),
+        "mesh" => Ok(Topology::Mesh),
+        _ => Err(malformed("topology is host or mesh")),
     }
 }
 
@@ -118,6 +183,24 @@ mod tests {
     }
 
     #[test]
+    fn a_url_says_what_a_room_is_about_and_what_is_no_room() {
+        let ask = read("/r?public=1&game=arena&version=0.1&meta.map=a%20hill&meta.mode=duel").unwrap();
+        assert!(ask.listing.public);
+        assert_eq!((ask.listing.game.as_str(), ask.listing.version.as_str()), ("arena", "0.1"));
+        assert!(ask.listing.metadata.iter().eq([("map", "a hill"), ("mode", "duel")]));
+        let place = |url: &str, coplay| Where::read(&url.parse().unwrap(), coplay, 64);
+        assert_eq!(place("/-/lobbies", true), Ok(Where::Lobbies));
+        let quick = QuickMatch { game: "a".into(), version: "1".into(), size: 4, topology: Topology::Host };
+        assert_eq!(place(&quick.url(""), true), Ok(Where::Match(quick)));
+        for url in ["/-/lobbies", "/-/match?size=2", "/-/other"] {
+            assert!(place(url, false).is_err(), "{url}: no room has such a name");
+        }
+        for url in ["/-/other", "/-/match", "/-/match?size=1", "/-/match?size=65", "/-/match?size=2&topology=x"] {
+            assert!(place(url, true).is_err(), "{url}");
+        }
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
         let long = format!("/{}", "x".repeat(MAX_ROOM_NAME + 1));
         for url in [
@@ -132,6 +215,12 @@ mod tests {
             "/r?existing=yes",
             "/r?topology=star",
             "/r?next=2&existing=1",
+            "/r?next=2&public=1",
+            "/r?meta.=x",
+            "/r?meta.a%20b=x",
+            "/r?meta.a=%00",
+            &format!("/r?game={}", "x".repeat(65)),
+            &format!("/r?version={}", "x".repeat(33)),
             "/?next=2",
             "/?existing=1",
             "/a/b",

@@ -174,6 +174,10 @@ pub struct Limits {
     pub burst: Rate,
     /// What a peer may send each second. More than this and [`Self::burst`] closes it.
     pub rate: Rate,
+    /// Rooms in the public list that were made from one address, or from one IPv6 network of 64 bits. Default 64.
+    pub address_lobbies: u32,
+    /// Connections of one address that look at the public list or wait for a match. Default 256.
+    pub address_menus: u32,
 }
 
 impl Default for Limits {
@@ -188,6 +192,8 @@ impl Default for Limits {
             // Who enters a full mesh of 64 answers 63 offers, each with about ten candidates: 700 frames, 300 KiB.
             burst: Rate { frames: 2_048, bytes: 2 * 1024 * 1024 },
             rate: Rate { frames: 64, bytes: 128 * 1024 },
+            address_lobbies: 64,
+            address_menus: 256,
         }
     }
 }
@@ -222,6 +228,12 @@ pub struct Timing {
     pub certificates: Duration,
     /// For a peer to answer the closing of its WebSocket. Default 2 s.
     pub close: Duration,
+    /// For a peer whose WebSocket was lost to come back to its seat. Default 10 s.
+    pub resume: Duration,
+    /// For which nobody comes in from the address of a peer that the leader removed. Default 60 s.
+    pub kicked: Duration,
+    /// For a peer that waits for a match to prove that it is there. Default 2 s.
+    pub proof: Duration,
 }
 
 impl Default for Timing {
@@ -235,6 +247,9 @@ impl Default for Timing {
             drain: Duration::ZERO,
             certificates: Duration::from_secs(60),
             close: Duration::from_secs(2),
+            resume: Duration::from_secs(10),
+            kicked: Duration::from_secs(60),
+            proof: Duration::from_secs(2),
         }
     }
 }

@@ -1,10 +1,6 @@
 //! Who is let to the door? Asked of each request for a WebSocket, before anything is done for it.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
 use axum::http::HeaderMap;
 use coplay_proto::signal::SignalError;
@@ -33,7 +29,7 @@ impl Guard {
     /// Who comes over a connection from `from` (unknown where another server accepted it), if that address does not
     /// come too often and its page may be here.
     pub(crate) fn visit(&self, from: Option<SocketAddr>, headers: &HeaderMap) -> Result<Visitor, SignalError> {
-        let address = from.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |from| self.proxies.client(from, headers));
+        let address = from.map(|from| self.proxies.client(from, headers));
         let visitor = self.addresses.visit(address, Instant::now()).ok_or(SignalError::TooMuch)?;
         self.origins.check(headers)?;
         Ok(visitor)
@@ -41,7 +37,12 @@ impl Guard {
 
     /// Whether `visitor` may have what it asks for. Who guesses wrong too often has to wait, also with what is right.
     pub(crate) fn check(&self, visitor: &Visitor, ask: &Ask) -> Result<(), SignalError> {
-        if (ask.existing || self.tickets.is_some()) && !visitor.may_guess() {
+        // Who comes back shows a token of the server's own.
+        if ask.credentials.resume.is_some() {
+            return Ok(());
+        }
+        let guesses = ask.existing || ask.credentials.password.is_some() || self.tickets.is_some();
+        if guesses && !visitor.may_guess() {
             return Err(SignalError::TooMuch);
         }
         let Some(secret) = &self.tickets else { return Ok(()) };

@@ -4,26 +4,30 @@ use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Json, Router,
-    extract::{ConnectInfo, FromRequestParts, Request, State, ws::WebSocketUpgrade},
+    extract::{
+        ConnectInfo, FromRequestParts, Request, State,
+        ws::{WebSocket, WebSocketUpgrade},
+    },
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
     routing::get,
 };
-use coplay_proto::signal::{SUBPROTOCOL, SignalError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use coplay_proto::signal::{SUBPROTOCOL, SignalError, lobby::Credentials};
+use tokio::sync::Semaphore;
 use tower_service::Service;
 
 use crate::{
     MetricsAccess,
-    addresses::Open,
-    ask::Ask,
+    ask::Where,
     guard::Guard,
-    peer::outbox::Inbox,
-    peer::{self, Rules},
+    lobby::{Lobbies, browse},
+    peer::{self, Rules, line::Line},
     proxies,
-    registry::{Caller, Registry},
-    room::Seat,
-    wire::{MAX_MESSAGE, status},
+    quick::{Ticket, waiting},
+    registry::{Caller, Place, Registry},
+    room::Entry,
+    shares::Share,
+    wire::{MAX_MESSAGE, malformed, status},
 };
 
 /// The read buffer of a WebSocket, in bytes. The default of 128 KiB would be most of what an idle peer costs.
@@ -79,23 +83,61 @@ impl Door {
             .with_state(door)
     }
 
-    /// Finds a peer its place, if it may have one; what is counted for it until it leaves comes along.
-    async fn admit(
-        &self,
-        parts: &Parts,
-        coplay: bool,
-    ) -> Result<((OwnedSemaphorePermit, Open), Seat, Inbox), SignalError> {
+    /// Finds a peer its place, if it may have one.
+    async fn admit(&self, parts: &Parts, offered: &[String]) -> Result<Admitted, SignalError> {
         let visitor = self.guard.visit(source(parts), &parts.headers)?;
         if self.rules.is_stopping() {
             return Err(SignalError::Stopping);
         }
-        let ask = Ask::read(&parts.uri, coplay, self.rules.limits.room_peers)?;
-        self.guard.check(&visitor, &ask)?;
-        let open = visitor.stay().ok_or(SignalError::TooMuch)?;
+        let coplay = speaks_coplay(offered);
         let caller = Caller { coplay, host: host(&parts.headers), visitor: &visitor };
-        let (permit, seat, inbox) = self.registry.join(ask, caller).await?;
-        Ok(((permit, open), seat, inbox))
+        let credentials = || Credentials::read(offered.iter().map(String::as_str)).map_err(malformed);
+        Ok(match Where::read(&parts.uri, coplay, self.rules.limits.room_peers)? {
+            Where::Room(mut ask) => {
+                if coplay {
+                    ask.credentials = credentials()?;
+                }
+                self.guard.check(&visitor, &ask)?;
+                Admitted::Room(self.registry.join(ask, caller).await?)
+            }
+            Where::Lobbies => Admitted::Lobbies(self.registry.menu(&visitor)?, self.registry.lobbies().clone()),
+            Where::Match(wanted) => {
+                let resumable = credentials()?.resumable;
+                let (share, place) = self.registry.menu(&visitor)?;
+                Admitted::Match(self.registry.queue().ticket(&self.registry, wanted, resumable, &caller, place), share)
+            }
+        })
     }
+}
+
+/// Somebody who was let in, and what is counted for that.
+enum Admitted {
+    Room(Entry),
+    Lobbies((Share, Place), Arc<Lobbies>),
+    Match(Ticket, Share),
+}
+
+impl Admitted {
+    /// Serves its WebSocket.
+    async fn serve(self, socket: WebSocket, coplay: bool, rules: Arc<Rules>) {
+        match self {
+            Self::Room(entry) => {
+                rules.metrics.joins.add(if coplay { "coplay" } else { "matchbox" }, 1);
+                peer::serve(socket, entry, coplay, rules).await;
+            }
+            Self::Lobbies(counted, lobbies) => {
+                browse::serve(Line::new(socket, rules), lobbies).await;
+                drop(counted);
+            }
+            Self::Match(ticket, share) => {
+                waiting::serve(Line::new(socket, rules.clone()), ticket, rules, share).await;
+            }
+        }
+    }
+}
+
+fn speaks_coplay(offered: &[String]) -> bool {
+    offered.iter().any(|protocol| protocol == SUBPROTOCOL)
 }
 
 /// Whether new peers are welcome: for load balancers.
@@ -144,7 +186,9 @@ async fn enter(State(door): State<Door>, request: Request) -> Response {
         Ok(upgrade) => upgrade,
         Err(rejection) => return rejection.into_response(),
     };
-    let coplay = upgrade.requested_protocols().any(|protocol| protocol.as_bytes() == SUBPROTOCOL.as_bytes());
+    let offered: Vec<String> =
+        upgrade.requested_protocols().filter_map(|protocol| Some(protocol.to_str().ok()?.to_owned())).collect();
+    let coplay = speaks_coplay(&offered);
     let upgrade = upgrade
         .protocols([SUBPROTOCOL])
         .max_message_size(MAX_MESSAGE)
@@ -154,17 +198,10 @@ async fn enter(State(door): State<Door>, request: Request) -> Response {
         .max_write_buffer_size(MAX_WRITE_BUFFER);
     // Before the WebSocket is there, so that who does not speak our subprotocol is refused by an HTTP status. If it
     // never comes to be, the seat is dropped.
-    let joined = door.admit(&parts, coplay).await;
-    let rules = door.rules;
-    match joined {
-        Ok((counted, seat, inbox)) => {
-            rules.metrics.joins.add(if coplay { "coplay" } else { "matchbox" }, 1);
-            upgrade.on_upgrade(async move |socket| {
-                peer::serve(socket, seat, inbox, coplay, rules).await;
-                drop(counted);
-            })
-        }
-        Err(error) => match door.refusals.try_acquire_owned() {
+    let (refusals, rules) = (door.refusals.clone(), door.rules.clone());
+    match door.admit(&parts, &offered).await {
+        Ok(admitted) => upgrade.on_upgrade(move |socket| admitted.serve(socket, coplay, rules)),
+        Err(error) => match refusals.try_acquire_owned() {
             Ok(permit) if coplay => upgrade.on_upgrade(move |socket| peer::refuse(socket, error, permit, rules)),
             _ => {
                 rules.metrics.refused(&error);

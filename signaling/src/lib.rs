@@ -31,6 +31,7 @@
 
 mod addresses;
 mod ask;
+mod budget;
 mod config;
 mod connections;
 mod deadline;
@@ -39,14 +40,18 @@ mod firewall;
 mod guard;
 mod http;
 mod ice;
+mod lobby;
 mod metrics;
 mod origin;
 mod peer;
 mod proxies;
+mod quick;
 mod registry;
 mod room;
 mod running;
+mod secrets;
 mod server;
+mod shares;
 mod stun;
 mod ticket;
 mod tls;

@@ -15,11 +15,12 @@ use crate::{
     drain::Drain,
     metrics::Metrics,
     peer::{bucket::Bucket, outbox::Inbox},
-    room::Seat,
+    room::{Entry, Seat},
     wire::{self, Heard, close},
 };
 
 mod bucket;
+pub(crate) mod line;
 pub(crate) mod outbox;
 
 /// The longest reason that fits into a closing frame, in bytes (RFC 6455, section 5.5).
@@ -45,23 +46,45 @@ impl Rules {
 
 /// Why a WebSocket ends.
 #[derive(Debug)]
-enum End {
-    /// The peer closed it, or it broke.
+pub(crate) enum End {
+    /// The peer closed it.
     Gone,
-    /// The peer did what is not allowed.
+    /// It broke.
+    Lost,
+    /// The peer did what is not allowed, or the room let it go.
     Refused(SignalError),
     Closed(u16, &'static str),
+    /// As `Closed`, but the network may be to blame, and the peer may come back.
+    Stalled(u16, &'static str),
+    /// The peer came back by another WebSocket while this one was thought to be well.
+    Recalled,
 }
 
 const TOO_SLOW: End = End::Closed(close::TOO_SLOW, "signaling sent more than was read");
+const STUCK: End = End::Stalled(close::TOO_SLOW, "the peer did not read");
+const SILENT: End = End::Stalled(close::SILENT, "nothing was heard from the peer");
+
+impl End {
+    /// Whether a peer that asked for it keeps its seat for a while.
+    fn may_come_back(&self) -> bool {
+        matches!(self, Self::Lost | Self::Stalled(..) | Self::Recalled)
+    }
+}
 
 /// Carries what the room says to the peer and the other way, until one of them ends it.
-pub(crate) async fn serve(mut socket: WebSocket, seat: Seat, mut inbox: Inbox, coplay: bool, rules: Arc<Rules>) {
-    let end = exchange(&mut socket, &seat, &mut inbox, &rules).await;
-    tracing::debug!(peer = %seat.peer(), ?end, "a peer is gone");
+pub(crate) async fn serve(mut socket: WebSocket, mut entry: Entry, coplay: bool, rules: Arc<Rules>) {
+    let Some((seat, inbox, greeting)) = entry.parts() else { return };
+    let peer = seat.peer();
+    let end = exchange(&mut socket, seat, inbox, greeting, coplay, &rules).await;
+    tracing::debug!(%peer, ?end, "a peer is gone");
     // The others hear of it now, and not when the closing is through.
-    drop((seat, inbox));
+    let place = match end.may_come_back() {
+        // It takes its place along, so that who is away is counted.
+        true => entry.lost(),
+        false => entry.leave(),
+    };
     finish(socket, end, coplay, &rules).await;
+    drop(place);
 }
 
 /// Says `error` to a peer with the subprotocol that was not let in, and closes its WebSocket.
@@ -70,7 +93,14 @@ pub(crate) async fn refuse(socket: WebSocket, error: SignalError, permit: OwnedS
     drop(permit);
 }
 
-async fn exchange(socket: &mut WebSocket, seat: &Seat, inbox: &mut Inbox, rules: &Rules) -> End {
+async fn exchange(
+    socket: &mut WebSocket,
+    seat: &Seat,
+    inbox: &mut Inbox,
+    mut greeting: Option<Utf8Bytes>,
+    coplay: bool,
+    rules: &Rules,
+) -> End {
     let Timing { ping_after, close_after, write, .. } = rules.timing;
     let mut stopped = rules.stopped.subscribe();
     let metrics = &rules.metrics;
@@ -81,26 +111,27 @@ async fn exchange(socket: &mut WebSocket, seat: &Seat, inbox: &mut Inbox, rules:
     let mut pinged = false;
     loop {
         let silence = heard + if pinged { close_after } else { ping_after };
+        // What comes out of the queue is put back if it cannot be written, for who may come back.
+        let mut queued: Option<Utf8Bytes> = None;
         let sent = tokio::select! {
             // In this order nothing can hold up what comes before it: what is due at a time is due once, and of what
             // comes in there is only as much as the bucket holds.
             biased;
-            () = inbox.cut.off() => return TOO_SLOW,
+            error = inbox.cut.off() => return error.map_or(TOO_SLOW, End::Refused),
             (code, reason) = leave(&mut stopped, seat.turn(), active) => return End::Closed(code, reason),
+            () = seat.recalled() => return End::Recalled,
+            Some(greeting) = async { greeting.take() } => Message::Text(greeting),
             () = sleep_until(silence) => {
                 if pinged {
-                    return End::Closed(close::SILENT, "nothing was heard from the peer");
+                    return SILENT;
                 }
                 pinged = true;
                 Message::Ping(Bytes::new())
             }
-            message = socket.recv() => {
+            message = next(socket) => {
                 let (text, length) = match message {
-                    Some(Ok(Message::Text(text))) => (Some(text.clone()), text.len()),
-                    Some(Ok(Message::Ping(bytes) | Message::Pong(bytes))) => (None, bytes.len()),
-                    Some(Ok(Message::Binary(_))) => return End::Refused(wire::malformed("a binary frame: it is all text")),
-                    Some(Err(error)) => return End::Refused(wire::malformed(error)),
-                    Some(Ok(Message::Close(_))) | None => return End::Gone,
+                    Ok(message) => message,
+                    Err(end) => return end,
                 };
                 (heard, pinged) = (Instant::now(), false);
                 metrics.received_frames.add(1);
@@ -114,6 +145,10 @@ async fn exchange(socket: &mut WebSocket, seat: &Seat, inbox: &mut Inbox, rules:
                         seat.signal(to, kind, frame).await;
                     }
                     Some(Ok(Heard::Report(report))) => metrics.reported(&report),
+                    Some(Ok(Heard::Room(command))) if coplay => seat.command(command).await,
+                    Some(Ok(Heard::Room(_))) => {
+                        return End::Refused(wire::malformed("only peers with the subprotocol lead a room"));
+                    }
                     Some(Err(error)) => return End::Refused(error),
                     Some(Ok(Heard::KeepAlive)) | None => (),
                 }
@@ -123,24 +158,52 @@ async fn exchange(socket: &mut WebSocket, seat: &Seat, inbox: &mut Inbox, rules:
                 if wire::is_of_handshake(&frame) {
                     active = Instant::now();
                 }
+                queued = Some(frame.clone());
                 Message::Text(frame)
             }
         };
-        let waiting = match &sent {
-            Message::Text(text) => text.len(),
-            _ => 0,
-        };
         metrics.sent_frames.add(1);
-        metrics.sent_bytes.add(waiting);
-        tokio::select! {
+        if let Message::Text(text) = &sent {
+            metrics.sent_bytes.add(text.len());
+        }
+        let end = tokio::select! {
             biased;
-            () = inbox.cut.off() => return TOO_SLOW,
+            error = inbox.cut.off() => return error.map_or(TOO_SLOW, End::Refused),
+            () = seat.recalled() => Some(End::Recalled),
             sent = timeout(write, socket.send(sent)) => match sent {
-                Ok(Ok(())) => inbox.queue.written(waiting),
-                Ok(Err(_)) => return End::Gone,
-                Err(_) => return TOO_SLOW,
+                Ok(Ok(())) => None,
+                Ok(Err(_)) => Some(End::Lost),
+                Err(_) => Some(STUCK),
+            }
+        };
+        match (end, queued) {
+            (None, Some(frame)) => inbox.queue.written(frame.len()),
+            (None, None) => (),
+            (Some(end), frame) => {
+                if let Some(frame) = frame {
+                    inbox.queue.put_back(frame);
+                }
+                return end;
             }
         }
+    }
+}
+
+/// The text of the next frame, if it has one, and its length. May be dropped and called again.
+async fn next(socket: &mut WebSocket) -> Result<(Option<Utf8Bytes>, usize), End> {
+    match socket.recv().await {
+        Some(Ok(Message::Text(text))) => {
+            let length = text.len();
+            Ok((Some(text), length))
+        }
+        Some(Ok(Message::Ping(bytes) | Message::Pong(bytes))) => Ok((None, bytes.len())),
+        Some(Ok(Message::Binary(_))) => Err(End::Refused(wire::malformed("a binary frame: it is all text"))),
+        // A connection that broke takes nothing any more; one on which nonsense came does.
+        Some(Err(error)) => match socket.send(Message::Pong(Bytes::new())).await {
+            Ok(()) => Err(End::Refused(wire::malformed(error))),
+            Err(_) => Err(End::Lost),
+        },
+        Some(Ok(Message::Close(_))) | None => Err(End::Gone),
     }
 }
 
@@ -148,13 +211,15 @@ async fn exchange(socket: &mut WebSocket, seat: &Seat, inbox: &mut Inbox, rules:
 /// reset, and the peer may never see the reason. All that in bounded time.
 async fn finish(mut socket: WebSocket, end: End, coplay: bool, rules: &Rules) {
     match &end {
-        End::Gone => (),
+        End::Gone | End::Lost => (),
+        End::Recalled => rules.metrics.closes.add(&close::NORMAL.to_string(), 1),
         End::Refused(error) => rules.metrics.refused(error),
-        End::Closed(code, _) => rules.metrics.closes.add(&code.to_string(), 1),
+        End::Closed(code, _) | End::Stalled(code, _) => rules.metrics.closes.add(&code.to_string(), 1),
     }
     let (code, reason, error) = match end {
-        End::Gone => (None, String::new(), None),
-        End::Closed(code, reason) => (Some(code), reason.to_owned(), None),
+        End::Gone | End::Lost => (None, String::new(), None),
+        End::Recalled => (Some(close::NORMAL), "the peer came back by another connection".to_owned(), None),
+        End::Closed(code, reason) | End::Stalled(code, reason) => (Some(code), reason.to_owned(), None),
         End::Refused(error) => (Some(close::REFUSED + wire::status(&error).as_u16()), error.to_string(), Some(error)),
     };
     let farewell = async {

@@ -1,7 +1,7 @@
 //! Which rooms are there, and is there a place left for one more peer?
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, hash_map},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
@@ -11,13 +11,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::{
-    Limits, Occupancy,
-    addresses::Visitor,
+    Limits, Occupancy, Timing,
+    addresses::{Open, Visitor},
     ask::Ask,
     ice::IceServers,
+    lobby::Lobbies,
     metrics::Metrics,
-    peer::outbox::{Inbox, outbox},
-    room::{self, Command, Join, Seat, group::Newcomer},
+    peer::outbox::outbox,
+    quick::Queue,
+    room::{self, Command, Entry, Join, Kept, Resume, group::Newcomer},
+    secrets::Secrets,
+    shares::{PerAddress, Share},
     turn::Relays,
 };
 
@@ -46,49 +50,124 @@ pub(crate) struct Caller<'a> {
     pub(crate) visitor: &'a Visitor,
 }
 
+/// A place on the server, and one of those that its address has. Given back by dropping it.
+#[derive(Debug)]
+pub(crate) struct Place {
+    _permit: OwnedSemaphorePermit,
+    _open: Open,
+}
+
 /// All rooms of a server.
 #[derive(Debug)]
 pub(crate) struct Registry {
     limits: Limits,
+    timing: Timing,
     ice: IceServers,
+    secrets: Secrets,
+    lobbies: Arc<Lobbies>,
+    queue: Queue,
+    menus: Arc<PerAddress>,
     pub(crate) metrics: Arc<Metrics>,
     rooms: Mutex<HashMap<RoomKey, mpsc::Sender<Command>>>,
     peers: Arc<Semaphore>,
 }
 
 impl Registry {
-    pub(crate) fn new(limits: Limits, ice: IceServers, metrics: Arc<Metrics>) -> Arc<Self> {
+    /// Must be called within a tokio runtime.
+    pub(crate) fn new(limits: Limits, timing: Timing, ice: IceServers, metrics: Arc<Metrics>) -> Arc<Self> {
         let peers = Arc::new(Semaphore::new(limits.peers as usize));
-        Arc::new(Self { limits, ice, metrics, rooms: Mutex::default(), peers })
+        Arc::new_cyclic(|registry| Self {
+            limits,
+            timing,
+            ice,
+            secrets: Secrets::new(),
+            lobbies: Lobbies::new(limits.rooms, limits.address_lobbies),
+            queue: Queue::open(registry.clone(), timing.proof),
+            menus: PerAddress::new(limits.address_menus),
+            metrics,
+            rooms: Mutex::default(),
+            peers,
+        })
     }
 
-    /// Finds a peer its place. The permit counts the peer for as long as its WebSocket is there.
-    pub(crate) async fn join(
-        self: &Arc<Self>,
-        ask: Ask,
-        caller: Caller<'_>,
-    ) -> Result<(OwnedSemaphorePermit, Seat, Inbox), SignalError> {
-        let Ok(permit) = self.peers.clone().try_acquire_owned() else { return Err(SignalError::ServerFull) };
+    /// Finds a peer its place, or the one that it had.
+    pub(crate) async fn join(self: &Arc<Self>, ask: Ask, caller: Caller<'_>) -> Result<Entry, SignalError> {
+        if let Some(token) = ask.credentials.resume.as_deref().filter(|_| caller.coplay) {
+            return self.resume(token, &caller).await;
+        }
         let ask = Arc::new(ask);
-        let peer = PeerId::from(Uuid::new_v4());
         for _ in 0..KNOCKS {
-            let (outbox, inbox) = outbox(self.limits.queue_frames, self.limits.queue_bytes);
-            let ice_servers = match caller.coplay {
-                true => self.ice.for_peer(peer, caller.host, SystemTime::now()),
-                false => Vec::new(),
-            };
-            let newcomer = Newcomer { peer, coplay: caller.coplay, ice_servers, topology: ask.topology, outbox };
-            let (reply, answer) = oneshot::channel();
-            let join = Join { ask: ask.clone(), newcomer, inbox, reply };
+            let place = self.place(caller.visitor)?;
+            let (join, answer) = self.newcomer(ask.clone(), &caller, place);
             if let Some((room, join)) = self.find_or_open(join, caller.visitor)? {
                 // A room that closed meanwhile drops the command, and with it the reply.
                 let _ = room.send(Command::Join(Box::new(join))).await;
             }
             if let Ok(answer) = answer.await {
-                return answer.map(|(seat, inbox)| (permit, seat, inbox));
+                return answer;
             }
         }
         Err(SignalError::ServerFull)
+    }
+
+    /// Brings a peer back to its seat.
+    async fn resume(&self, token: &str, caller: &Caller<'_>) -> Result<Entry, SignalError> {
+        let seat = self.secrets.seat(token).ok_or(SignalError::SeatGone)?;
+        let room = self.lock().get(&seat.room).cloned().ok_or(SignalError::SeatGone)?;
+        let (reply, answer) = oneshot::channel();
+        let ice_servers = self.ice.for_peer(seat.peer, caller.host, SystemTime::now());
+        let resume = Resume { group: seat.group, peer: seat.peer, ice_servers, reply };
+        let _ = room.send(Command::Resume(Box::new(resume))).await;
+        // A room that closed meanwhile has no seats; nor has one that is given to another who has the same token.
+        answer.await.unwrap_or(Err(SignalError::SeatGone))
+    }
+
+    /// Counts one more peer, for as long as its WebSocket is there.
+    pub(crate) fn place(&self, visitor: &Visitor) -> Result<Place, SignalError> {
+        let open = visitor.stay().ok_or(SignalError::TooMuch)?;
+        let permit = self.peers.clone().try_acquire_owned().map_err(|_| SignalError::ServerFull)?;
+        Ok(Place { _permit: permit, _open: open })
+    }
+
+    /// Counts one more that is in no room, for as long as its WebSocket is there.
+    pub(crate) fn menu(&self, visitor: &Visitor) -> Result<(Share, Place), SignalError> {
+        let share = self.menus.take(visitor.address()).ok_or(SignalError::TooMuch)?;
+        Ok((share, self.place(visitor)?))
+    }
+
+    /// A peer with an id of its own, and the way back to it.
+    pub(crate) fn newcomer(
+        &self,
+        ask: Arc<Ask>,
+        caller: &Caller<'_>,
+        place: Place,
+    ) -> (Join, oneshot::Receiver<Result<Entry, SignalError>>) {
+        let peer = PeerId::from(Uuid::new_v4());
+        let (outbox, inbox) = outbox(self.limits.queue_frames, self.limits.queue_bytes);
+        let ice_servers = match caller.coplay {
+            true => self.ice.for_peer(peer, caller.host, SystemTime::now()),
+            false => Vec::new(),
+        };
+        let from = caller.visitor.address();
+        let newcomer = Newcomer { peer, coplay: caller.coplay, ice_servers, topology: ask.topology, from, outbox };
+        let (reply, answer) = oneshot::channel();
+        (Join { ask, newcomer, kept: Kept { inbox, place }, reply }, answer)
+    }
+
+    /// Opens a new room with all of these in it.
+    pub(crate) fn open_for(self: &Arc<Self>, joins: Vec<Join>) {
+        let mut rooms = self.lock();
+        if rooms.len() >= self.limits.rooms as usize {
+            for join in joins {
+                let _ = join.reply.send(Err(SignalError::ServerFull));
+            }
+            return;
+        }
+        let key = fresh(&rooms);
+        if let Some(room) = room::open(key.clone(), self.clone(), joins) {
+            self.metrics.matches.add(1);
+            rooms.insert(key, room);
+        }
     }
 
     /// The room that is asked for with `join` still to be sent to it; or `None` when it was opened for it.
@@ -99,13 +178,10 @@ impl Registry {
     ) -> Result<Option<(mpsc::Sender<Command>, Join)>, SignalError> {
         let mut rooms = self.lock();
         let count = rooms.len();
-        let name = match &join.ask.room {
-            Some(name) => name.clone(),
-            None => std::iter::repeat_with(|| code(Uuid::new_v4()))
-                .find(|name| !rooms.contains_key(&RoomKey { name: name.clone(), next: None }))
-                .unwrap_or_default(),
+        let key = match &join.ask.room {
+            Some(name) => RoomKey { name: name.clone(), next: join.ask.next },
+            None => fresh(&rooms),
         };
-        let key = RoomKey { name, next: join.ask.next };
         if join.ask.existing {
             // Codes are of capitals, and people type what they please.
             let capitals = RoomKey { name: key.name.to_ascii_uppercase(), next: None };
@@ -118,12 +194,13 @@ impl Registry {
             };
         }
         match rooms.entry(key) {
-            Entry::Occupied(room) => Ok(Some((room.get().clone(), join))),
-            Entry::Vacant(_) if count >= self.limits.rooms as usize => Err(SignalError::ServerFull),
-            Entry::Vacant(_) if !visitor.may_open_room() => Err(SignalError::TooMuch),
-            Entry::Vacant(place) => {
-                let key = place.key().clone();
-                place.insert(room::open(key, self.clone(), self.limits.room_peers, join));
+            hash_map::Entry::Occupied(room) => Ok(Some((room.get().clone(), join))),
+            hash_map::Entry::Vacant(_) if count >= self.limits.rooms as usize => Err(SignalError::ServerFull),
+            hash_map::Entry::Vacant(_) if !visitor.may_open_room() => Err(SignalError::TooMuch),
+            hash_map::Entry::Vacant(place) => {
+                if let Some(room) = room::open(place.key().clone(), self.clone(), vec![join]) {
+                    place.insert(room);
+                }
                 Ok(None)
             }
         }
@@ -137,6 +214,26 @@ impl Registry {
     /// The embedded TURN server, if there is one.
     pub(crate) fn relays(&self) -> Option<&Relays> {
         self.ice.relays()
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub(crate) fn timing(&self) -> &Timing {
+        &self.timing
+    }
+
+    pub(crate) fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
+    pub(crate) fn lobbies(&self) -> &Arc<Lobbies> {
+        &self.lobbies
+    }
+
+    pub(crate) fn queue(&self) -> &Queue {
+        &self.queue
     }
 
     pub(crate) fn can_relay(&self) -> bool {
@@ -159,6 +256,14 @@ impl Registry {
     }
 }
 
+/// A code that no room has.
+fn fresh(rooms: &HashMap<RoomKey, mpsc::Sender<Command>>) -> RoomKey {
+    let free = |key: &RoomKey| !rooms.contains_key(key);
+    let codes = std::iter::repeat_with(|| RoomKey { name: code(Uuid::new_v4()), next: None });
+    let mut codes = codes.skip_while(|key| !free(key));
+    codes.next().unwrap_or_else(|| RoomKey { name: String::new(), next: None })
+}
+
 /// A room code made of the random bits of `uuid`.
 fn code(uuid: Uuid) -> String {
     // The low 62 bits of a version 4 UUID are random (RFC 9562, section 5.4).
@@ -177,10 +282,10 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_panic_under_the_lock_is_no_outage() {
+    #[tokio::test]
+    async fn a_panic_under_the_lock_is_no_outage() {
         let ice = IceServers::new(None, Vec::new(), None).unwrap();
-        let registry = Registry::new(Limits::default(), ice, Arc::default());
+        let registry = Registry::new(Limits::default(), Timing::default(), ice, Arc::default());
         let poisoner = registry.clone();
         let panicked = std::thread::spawn(move || {
             let _held = poisoner.lock();

@@ -4,20 +4,39 @@
 use std::{collections::HashMap, sync::Arc};
 
 use axum::extract::ws::Utf8Bytes;
-use coplay_proto::{PeerId, signal::SignalError};
-use tokio::sync::{mpsc, oneshot};
+use coplay_proto::{
+    PeerId,
+    signal::{
+        ServerMessage, SignalError,
+        lobby::{Password, RoomCommand},
+    },
+};
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
 
+pub(crate) use self::returns::{Entry, Kept, Resume};
+use self::{
+    door::RoomDoor,
+    face::{Face, Powers},
+    group::{Greeting, Group, Newcomer},
+    returns::Returns,
+};
 use crate::{
     ask::Ask,
     drain,
     firewall::Kind,
     metrics::Metrics,
-    peer::outbox::Inbox,
-    registry::{Registry, RoomKey},
-    room::group::{Group, Newcomer},
+    registry::{Place, Registry, RoomKey},
+    secrets::SeatName,
+    wire::{self, malformed},
 };
 
+pub(crate) mod door;
+mod face;
 pub(crate) mod group;
+mod returns;
 
 /// How much may wait to be done in a room; who has more to say waits too.
 const QUEUE: usize = 128;
@@ -26,7 +45,9 @@ const QUEUE: usize = 128;
 #[derive(Debug)]
 pub(crate) enum Command {
     Join(Box<Join>),
+    Resume(Box<Resume>),
     Signal { group: u64, from: PeerId, to: PeerId, kind: Kind, frame: Utf8Bytes },
+    Leader { group: u64, from: PeerId, command: RoomCommand },
 }
 
 /// A peer at the door. The room drops `reply` if it is closing; the peer is then to ask again.
@@ -34,14 +55,16 @@ pub(crate) enum Command {
 pub(crate) struct Join {
     pub(crate) ask: Arc<Ask>,
     pub(crate) newcomer: Newcomer,
-    pub(crate) inbox: Inbox,
-    pub(crate) reply: oneshot::Sender<Result<(Seat, Inbox), SignalError>>,
+    pub(crate) kept: Kept,
+    pub(crate) reply: oneshot::Sender<Result<Entry, SignalError>>,
 }
 
 #[derive(Debug)]
 struct Departure {
     group: u64,
     peer: PeerId,
+    /// What is left behind by a peer that may come back.
+    kept: Option<Kept>,
 }
 
 /// A peer's place in a room. It leaves by dropping this.
@@ -54,6 +77,9 @@ pub(crate) struct Seat {
     commands: mpsc::Sender<Command>,
     // Unbounded, because a departure must never be lost; there is one for each seat, and seats are counted.
     departures: mpsc::UnboundedSender<Departure>,
+    /// Rung when the seat is to be given up to the same peer on another WebSocket; only for who may come back.
+    bell: Option<Arc<Notify>>,
+    kept: Option<Kept>,
 }
 
 impl Seat {
@@ -70,11 +96,33 @@ impl Seat {
         // A room that is gone has let go of the peer, which it hears by its inbox.
         let _ = self.commands.send(Command::Signal { group: self.group, from: self.peer, to, kind, frame }).await;
     }
+
+    /// Wants something of the room.
+    pub(crate) async fn command(&self, command: RoomCommand) {
+        let _ = self.commands.send(Command::Leader { group: self.group, from: self.peer, command }).await;
+    }
+
+    /// Comes when the peer is back on another WebSocket.
+    pub(crate) async fn recalled(&self) {
+        match &self.bell {
+            Some(bell) => bell.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The WebSocket is lost: who may come back leaves everything here; of another, its place on the server is returned.
+    fn lost(mut self, kept: Kept) -> Option<Place> {
+        if self.bell.is_none() {
+            return Some(kept.place);
+        }
+        self.kept = Some(kept);
+        None
+    }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let _ = self.departures.send(Departure { group: self.group, peer: self.peer });
+        let _ = self.departures.send(Departure { group: self.group, peer: self.peer, kept: self.kept.take() });
     }
 }
 
@@ -82,82 +130,194 @@ impl Drop for Seat {
 #[derive(Debug)]
 pub(crate) struct Room {
     key: RoomKey,
-    room_peers: u32,
+    registry: Arc<Registry>,
     groups: HashMap<u64, Group>,
     /// The group that newcomers come into.
     filling: Option<u64>,
     next_group: u64,
+    door: RoomDoor,
+    face: Face,
+    returns: Returns,
     commands: mpsc::Sender<Command>,
     departures: mpsc::UnboundedSender<Departure>,
     metrics: Arc<Metrics>,
 }
 
-/// Starts a room with someone at its door, so that no room waits for peers that never come.
-pub(crate) fn open(key: RoomKey, registry: Arc<Registry>, room_peers: u32, first: Join) -> mpsc::Sender<Command> {
+/// Starts a room with someone at its door, so that no room waits for peers that never come. `None` if nobody of them
+/// was let in, which they are told.
+pub(crate) fn open(key: RoomKey, registry: Arc<Registry>, first: Vec<Join>) -> Option<mpsc::Sender<Command>> {
     let (commands, inbox) = mpsc::channel(QUEUE);
     let (departures, left) = mpsc::unbounded_channel();
+    let now = Instant::now();
+    let (ask, maker) = first.first().map(|join| (join.ask.clone(), join.newcomer.from))?;
+    let password = ask.credentials.password.as_ref().and_then(|password| registry.secrets().hash(password.expose()));
     let mut room = Room {
+        face: Face::new(key.name.clone(), &ask, maker, now),
+        door: RoomDoor::new(password, now),
+        metrics: registry.metrics.clone(),
         key,
-        room_peers,
+        registry,
         groups: HashMap::new(),
         filling: None,
         next_group: 0,
+        returns: Returns::default(),
         commands: commands.clone(),
         departures,
-        metrics: registry.metrics.clone(),
     };
-    room.join(first);
-    tokio::spawn(room.run(inbox, left, registry));
-    commands
+    for join in first {
+        room.join(join);
+    }
+    if room.groups.is_empty() {
+        return None;
+    }
+    tokio::spawn(room.run(inbox, left));
+    Some(commands)
 }
 
 impl Room {
-    async fn run(
-        mut self,
-        mut commands: mpsc::Receiver<Command>,
-        mut left: mpsc::UnboundedReceiver<Departure>,
-        registry: Arc<Registry>,
-    ) {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>, mut left: mpsc::UnboundedReceiver<Departure>) {
         while !self.groups.is_empty() {
+            let overdue = self.returns.deadline();
             tokio::select! {
                 biased;
-                Some(Departure { group, peer }) = left.recv() => self.leave(group, peer),
+                Some(departure) = left.recv() => self.depart(departure),
+                () = at(overdue) => self.give_up(),
                 Some(command) = commands.recv() => match command {
                     Command::Join(join) => self.join(*join),
+                    Command::Resume(resume) => {
+                        if let Some((resume, kept)) = self.returns.claim(*resume) {
+                            self.give_back(resume, kept);
+                        }
+                    }
                     Command::Signal { group, from, to, kind, frame } => self.signal(group, from, to, kind, frame),
+                    Command::Leader { group, from, command } => self.command(group, from, command),
                 },
                 else => break,
             }
         }
-        registry.close(&self.key);
+        self.registry.close(&self.key);
         // Who found the room before it closed is in `commands`, and asks again when that is dropped.
     }
 
     fn join(&mut self, join: Join) {
-        let Join { ask, newcomer, inbox, reply } = join;
+        let Join { ask, newcomer, kept, reply } = join;
         let number = match self.filling {
             Some(number) => number,
             None => self.next_group,
         };
-        let capacity = self.key.next.or(ask.max).unwrap_or(self.room_peers).min(self.room_peers);
+        let joined = self.admit(number, &ask, newcomer, kept);
+        self.tidy(number);
+        // A peer that did not wait for the answer leaves by the seat that comes back.
+        if let Err(Ok(entry)) = reply.send(joined) {
+            entry.leave();
+        }
+    }
+
+    fn admit(&mut self, number: u64, ask: &Ask, newcomer: Newcomer, kept: Kept) -> Result<Entry, SignalError> {
+        let room_peers = self.registry.limits().room_peers;
+        let capacity = self.key.next.or(ask.max).unwrap_or(room_peers).min(room_peers);
+        let fresh = self.groups.is_empty();
         let group = self.groups.entry(number).or_insert_with(|| {
             let max = self.key.next.or(ask.max).map(|_| capacity);
             Group::new(ask.topology.unwrap_or_default(), max, capacity)
         });
         self.filling = Some(number);
         self.next_group = self.next_group.max(number + 1);
+        let grouped = self.key.next.is_some();
+        if !(grouped || fresh) {
+            let password = ask.credentials.password.as_ref().map(Password::expose);
+            self.door.admit(newcomer.from, password, self.registry.secrets(), Instant::now())?;
+        }
+        if fresh {
+            self.face.show(group, &self.door, 1, self.registry.lobbies())?;
+        }
         let peer = newcomer.peer;
-        let joined = group.admit(newcomer, &self.key.name).map(|()| {
-            let (commands, departures) = (self.commands.clone(), self.departures.clone());
-            (Seat { peer, group: number, turn: drain::turn(&self.key.name, number), commands, departures }, inbox)
-        });
-        if self.key.next.is_some() && group.is_full() {
+        let bell = (newcomer.coplay && ask.credentials.resumable).then(|| Arc::new(Notify::new()));
+        let seat = SeatName { room: self.key.clone(), group: number, peer };
+        let greeting = Greeting {
+            room: &self.key.name,
+            lobby: (!grouped).then(|| self.face.lobby(group, &self.door, group.len() + 1)),
+            resume: bell.as_ref().and_then(|_| self.registry.secrets().token(&seat)),
+            ..Greeting::default()
+        };
+        group.admit(newcomer, greeting)?;
+        if grouped && group.is_full() {
             self.filling = None;
             self.metrics.matches.add(1);
         }
+        if let Some(bell) = &bell {
+            self.returns.present(number, peer, bell.clone());
+        }
+        Ok(Entry::new(self.seat(number, peer, bell), kept))
+    }
+
+    fn seat(&self, group: u64, peer: PeerId, bell: Option<Arc<Notify>>) -> Seat {
+        let (commands, departures) = (self.commands.clone(), self.departures.clone());
+        let turn = drain::turn(&self.key.name, group);
+        Seat { peer, group, turn, commands, departures, bell, kept: None }
+    }
+
+    fn depart(&mut self, Departure { group, peer, kept }: Departure) {
+        let until = Instant::now() + self.registry.timing().resume;
+        match kept {
+            Some(kept) => {
+                if let Some((resume, kept)) = self.returns.away(group, peer, kept, until) {
+                    self.give_back(resume, kept);
+                }
+            }
+            None => self.leave(group, peer),
+        }
+    }
+
+    /// Gives a seat to its peer, which is back.
+    fn give_back(&mut self, resume: Resume, kept: Kept) {
+        let Resume { group: number, peer, ice_servers, reply } = resume;
+        let Some(group) = self.groups.get(&number).filter(|group| group.has(peer)) else {
+            let _ = reply.send(Err(SignalError::SeatGone));
+            return;
+        };
+        let seat = SeatName { room: self.key.clone(), group: number, peer };
+        let greeting = Greeting {
+            room: &self.key.name,
+            lobby: self.key.next.is_none().then(|| self.face.lobby(group, &self.door, group.len())),
+            resume: self.registry.secrets().token(&seat),
+            resumed: true,
+            ice_servers,
+        };
+        let greeting = wire::say(&group.welcome(peer, greeting));
+        let bell = Arc::new(Notify::new());
+        self.returns.present(number, peer, bell.clone());
+        // One that did not wait for the answer is away again: that is what dropping it says.
+        let _ = reply.send(Ok(Entry::again(self.seat(number, peer, Some(bell)), kept, greeting)));
+    }
+
+    /// Lets those go who did not come back in time.
+    fn give_up(&mut self) {
+        for (group, peer) in self.returns.overdue(Instant::now()) {
+            self.leave(group, peer);
+        }
+    }
+
+    fn command(&mut self, number: u64, from: PeerId, command: RoomCommand) {
+        let powers = Powers {
+            lobbies: self.registry.lobbies(),
+            room_peers: self.registry.limits().room_peers,
+            banned_for: self.registry.timing().kicked,
+            now: Instant::now(),
+        };
+        let Some(group) = self.groups.get_mut(&number) else { return };
+        let done = match self.key.next {
+            Some(_) => Err(malformed("a room of groups has no settings")),
+            None => self.face.obey(group, &mut self.door, from, command, &powers),
+        };
+        match done {
+            Ok(()) => {
+                let lobby = self.face.lobby(group, &self.door, group.len());
+                group.tell_all(&ServerMessage::Room(Box::new(lobby)));
+            }
+            Err(error) => group.tell(from, &ServerMessage::Denied(error)),
+        }
         self.tidy(number);
-        // A peer that did not wait for the answer leaves by the seat that comes back.
-        let _ = reply.send(joined);
     }
 
     fn signal(&mut self, number: u64, from: PeerId, to: PeerId, kind: Kind, frame: Utf8Bytes) {
@@ -179,11 +339,27 @@ impl Room {
         self.tidy(number);
     }
 
-    /// Forgets a group that nobody is in.
+    /// Forgets those who are gone and a group that nobody is in, and brings the public list up to date.
     fn tidy(&mut self, number: u64) {
         if self.groups.get(&number).is_some_and(Group::is_empty) {
             self.groups.remove(&number);
             self.filling = self.filling.filter(|filling| *filling != number);
         }
+        if !self.returns.is_empty() {
+            self.returns.retain(|group, peer| self.groups.get(&group).is_some_and(|group| group.has(peer)));
+        }
+        if let Some(group) = self.groups.get(&number)
+            && let Err(error) = self.face.show(group, &self.door, group.len(), self.registry.lobbies())
+        {
+            tracing::debug!(%error, "a room is not in the public list");
+        }
+    }
+}
+
+/// Comes then, if at all.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }

@@ -125,7 +125,8 @@ pub enum StartError {
 pub struct Occupancy {
     /// Rooms with somebody in them.
     pub rooms: usize,
-    /// Peers, those included that are just being closed.
+    /// Peers, those included that are just being closed, that lost their connection and may come back, that wait for a match,
+    /// or that look at the public list.
     pub peers: usize,
 }
 
@@ -158,7 +159,7 @@ impl Signaling {
         let ice = IceServers::new(addresses.stun.map(|address| address.port()), config.ice_servers, config.turn)?
             .with_relays(turn.as_ref().map(TurnServer::relays));
         let counts = Arc::new(Metrics::default());
-        let registry = Registry::new(limits, ice, counts.clone());
+        let registry = Registry::new(limits, timing, ice, counts.clone());
         let opaque = config.opaque_signals;
         let rules = Rules { limits, timing, opaque, stopped: watch::Sender::new(None), metrics: counts };
         let guard = Guard {

@@ -6,7 +6,7 @@
 use axum::{extract::ws::Utf8Bytes, http::StatusCode};
 use coplay_proto::{
     PeerId,
-    signal::{ClientMessage, Report, ServerMessage, SignalError},
+    signal::{ClientMessage, Report, ServerMessage, SignalError, lobby::RoomCommand},
 };
 use matchbox_protocol::{PeerEvent, PeerRequest};
 use serde_json::value::RawValue;
@@ -18,6 +18,8 @@ pub const MAX_MESSAGE: usize = 64 * 1024;
 
 /// Close codes (RFC 6455, section 7.4) of a server that stops, and of a peer that does not keep up.
 pub mod close {
+    /// All is well.
+    pub const NORMAL: u16 = 1000;
     /// The server stops.
     pub const GOING_AWAY: u16 = 1001;
     /// The server stops, and another takes its place: connect again.
@@ -35,13 +37,19 @@ pub mod close {
 pub fn status(error: &SignalError) -> StatusCode {
     match error {
         SignalError::Malformed { .. } => StatusCode::BAD_REQUEST,
-        SignalError::RoomFull { .. } => StatusCode::FORBIDDEN,
         SignalError::NoSuchRoom { .. } => StatusCode::NOT_FOUND,
         SignalError::TopologyDiffers { .. } => StatusCode::CONFLICT,
-        SignalError::TooMuch => StatusCode::TOO_MANY_REQUESTS,
+        SignalError::PasswordNeeded | SignalError::WrongPassword | SignalError::TicketRefused { .. } => {
+            StatusCode::UNAUTHORIZED
+        }
+        SignalError::RoomFull { .. }
+        | SignalError::Kicked { .. }
+        | SignalError::NotLeader
+        | SignalError::OriginRefused { .. } => StatusCode::FORBIDDEN,
+        SignalError::SeatGone => StatusCode::GONE,
+        SignalError::RoomLocked => StatusCode::LOCKED,
+        SignalError::TooMuch | SignalError::TooManyAttempts { .. } => StatusCode::TOO_MANY_REQUESTS,
         SignalError::ServerFull | SignalError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-        SignalError::TicketRefused { .. } => StatusCode::UNAUTHORIZED,
-        SignalError::OriginRefused { .. } => StatusCode::FORBIDDEN,
     }
 }
 
@@ -57,6 +65,8 @@ pub(crate) enum Heard {
     },
     /// How connecting to another peer went.
     Report(Report),
+    /// What the room's leader wants.
+    Room(RoomCommand),
 }
 
 /// Reads what `from` said; what is not of this protocol is [`SignalError::Malformed`]. Where signals are `opaque`, any
@@ -85,6 +95,7 @@ pub(crate) fn read(text: &str, from: PeerId, opaque: bool) -> Result<Heard, Sign
 fn read_ours(text: &str) -> Option<Heard> {
     match serde_json::from_str(text) {
         Ok(ClientMessage::Report(report)) => Some(Heard::Report(report)),
+        Ok(ClientMessage::Room(command)) => Some(Heard::Room(command)),
         _ => None,
     }
 }
@@ -207,6 +218,15 @@ mod tests {
         }
         let to_me = format!(r#"{{"Signal":{{"receiver":"{}","data":{{"Offer":"v=0"}}}}}}"#, OTHER.replace('2', "1"));
         assert!(matches!(read(&to_me, ME, false), Err(SignalError::Malformed { .. })));
+    }
+
+    #[test]
+    fn what_a_leader_wants_is_read() {
+        let read = |text: &str| read(text, ME, false);
+        assert_eq!(read(r#"{"Room":{"lock":true}}"#), Ok(Heard::Room(RoomCommand::Lock(true))));
+        assert!(matches!(read("\"Cancel\""), Err(SignalError::Malformed { .. })), "said elsewhere");
+        let long = format!(r#"{{"Room":{{"metadata":{{"map":"{}"}}}}}}"#, "x".repeat(200));
+        assert!(matches!(read(&long), Err(SignalError::Malformed { .. })));
     }
 
     #[test]

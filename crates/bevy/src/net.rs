@@ -154,6 +154,7 @@ fn hear(net: &mut Net, network: &mut Network, now: Duration) -> News {
                 }
             }
             NetworkEvent::Path(peer, path) => news.paths.push((peer, path)),
+            NetworkEvent::Room(event) => tracing::debug!("room: {event:?}"),
             NetworkEvent::Signaling(state) => tracing::debug!("signaling: {state:?}"),
             NetworkEvent::Failed(error) => news.failed = Some(error),
         }

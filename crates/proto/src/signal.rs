@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{PeerId, Term, Topology};
 
+use self::lobby::{Lobby, LobbyFilter, LobbyNews, LobbyPage, LobbyQuery, MatchStatus, RoomCommand};
+
+pub mod lobby;
+
 /// The WebSocket subprotocol of coplay's extension (RFC 6455, section 1.9).
 pub const SUBPROTOCOL: &str = "coplay.v1";
 
@@ -29,6 +33,24 @@ pub mod query {
     /// `ticket=EXPIRY-MAC`: that the peer may join, said by whoever knows the server's ticket secret. For servers that
     /// ask for one.
     pub const TICKET: &str = "ticket";
+    /// `public=1`: who makes the room puts it into the public list.
+    pub const PUBLIC: &str = "public";
+    /// `game=NAME`: which game is played; at most [`MAX_GAME`](super::lobby::MAX_GAME) bytes.
+    pub const GAME: &str = "game";
+    /// `version=V`: of which version; at most [`MAX_VERSION`](super::lobby::MAX_VERSION) bytes.
+    pub const VERSION: &str = "version";
+    /// `meta.KEY=VALUE`: an entry of the room's [`Metadata`](super::lobby::Metadata).
+    pub const META: &str = "meta.";
+    /// `size=N`, at [`path::MATCH`](super::path::MATCH): how many are to play. 2 or more.
+    pub const SIZE: &str = "size";
+}
+
+/// What a server has besides rooms. No room has such a name: none has a `/`.
+pub mod path {
+    /// The public list, by [`Watch`](super::ClientMessage::Watch) and [`List`](super::ClientMessage::List).
+    pub const LOBBIES: &str = "/-/lobbies";
+    /// The queue for a [`QuickMatch`](super::lobby::QuickMatch).
+    pub const MATCH: &str = "/-/match";
 }
 
 /// From a peer to the server.
@@ -45,6 +67,14 @@ pub enum ClientMessage {
     KeepAlive,
     /// Ours: how connecting to another peer went. Only to a server that spoke of our subprotocol.
     Report(Report),
+    /// Ours, in a room: what its leader wants of it.
+    Room(RoomCommand),
+    /// Ours, at [`path::LOBBIES`]: tell me of these lobbies from now on, in place of those I asked for before.
+    Watch(LobbyFilter),
+    /// Ours, at [`path::LOBBIES`]: a page of the list.
+    List(LobbyQuery),
+    /// Ours, at [`path::MATCH`]: I wait no more. To close the WebSocket says the same.
+    Cancel,
 }
 
 /// How connecting to another peer went, which the server counts and tells nobody.
@@ -94,8 +124,20 @@ pub enum ServerMessage {
     Welcome(Box<Welcome>),
     /// Ours: the room has another leader.
     Leader(Leader),
-    /// Ours: why the server closes the connection, or will not do what was asked.
+    /// Ours: why the server closes the connection.
     Error(SignalError),
+    /// Ours: the leader changed the room's settings.
+    Room(Box<Lobby>),
+    /// Ours: a [`RoomCommand`] was not done; the connection stays.
+    Denied(SignalError),
+    /// Ours: the leader removed a member. [`Self::PeerLeft`] follows where there is a connection to it, which is to end.
+    Kicked(PeerId),
+    /// Ours, at [`path::MATCH`]: how many wait. A [`Self::Welcome`] follows when there are enough.
+    Waiting(MatchStatus),
+    /// Ours, at [`path::LOBBIES`]: the answer to [`ClientMessage::List`].
+    Page(LobbyPage),
+    /// Ours, at [`path::LOBBIES`]: what is new in what is watched.
+    News(LobbyNews),
 }
 
 /// What two peers tell each other to get connected.
@@ -126,6 +168,17 @@ pub struct Welcome {
     pub max: Option<u32>,
     /// STUN and TURN servers to use, with credentials where they need some.
     pub ice_servers: Vec<IceServer>,
+    /// What brings the peer back to its seat when this connection is lost: see
+    /// [`Credentials::resume`](lobby::Credentials::resume). `None` if it did not ask for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<String>,
+    /// The peer came back to its seat: it has the id it had, and nobody was told that it was away. What it missed
+    /// follows, but for what was lost with its connection.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub resumed: bool,
+    /// The room's settings; `None` in rooms of groups (`next=N`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lobby: Option<Box<Lobby>>,
 }
 
 /// Who leads a room, and since which change.
@@ -183,6 +236,33 @@ pub enum SignalError {
     /// The peer sends more than the server takes.
     #[error("signaling was sent too much at once: wait, then connect again")]
     TooMuch,
+    /// The room has a password, and none was given.
+    #[error("the room has a password: ask whoever made it, and join with it")]
+    PasswordNeeded,
+    /// The room has another password.
+    #[error("this is not the room's password: check it, and join again")]
+    WrongPassword,
+    /// Too many wrong passwords.
+    #[error("too many wrong passwords: try again in {seconds} s")]
+    TooManyAttempts {
+        /// How long until the next may be tried.
+        seconds: u32,
+    },
+    /// The room's leader lets nobody in.
+    #[error("the room is locked by its leader: ask them to unlock it, or try another room")]
+    RoomLocked,
+    /// The room's leader removed this peer, or one of the same address.
+    #[error("the leader of the room removed this player: try another room, or this one again in {seconds} s")]
+    Kicked {
+        /// How long until it may come in again.
+        seconds: u32,
+    },
+    /// Only the leader may do this.
+    #[error("only the leader of the room may do this: ask them to")]
+    NotLeader,
+    /// The seat to come back to is no more.
+    #[error("the seat in the room was given up, for the connection was lost for too long: join the room again")]
+    SeatGone,
     /// The server has no place left.
     #[error("the signaling server is full: try again later, or use another")]
     ServerFull,

@@ -11,6 +11,7 @@ use coplay_proto::{
     Lane, PeerId,
     conditioner::{Conditioner, Conditions},
     rng::Rng,
+    signal::lobby::RoomCommand,
 };
 
 use crate::{
@@ -145,6 +146,10 @@ impl<S: Socket> Socket for Conditioned<S> {
             Some(sending) => sending.reliable.push(self.now, Item::Disconnect, 0),
             None => self.socket.disconnect(peer),
         }
+    }
+
+    fn room_command(&mut self, command: RoomCommand) {
+        self.socket.room_command(command);
     }
 
     fn path(&self, peer: PeerId) -> Option<Path> {

@@ -37,6 +37,7 @@
 mod clock;
 mod conditioned;
 mod default_url;
+mod lobbies;
 mod memory;
 mod network;
 mod rendezvous;
@@ -52,13 +53,14 @@ mod web;
 pub use clock::now;
 pub use conditioned::Conditioned;
 pub use default_url::default_signaling_url;
+pub use lobbies::{LobbyBrowser, LobbyEvent};
 pub use memory::MemoryHub;
 pub use network::{Network, NetworkEvent};
 pub use rendezvous::Rendezvous;
-pub use signaller::{Dialect, Down, Signaller, SignallerEvent};
+pub use signaller::{Dial, Dialect, Down, Signaller, SignallerEvent};
 pub use socket::{
-    Entered, IceTransportPolicy, MAX_RELIABLE, MAX_UNRELIABLE, MaybeSend, Path, PathKind, SendError, SignalingState,
-    Socket, SocketConfig, SocketError, SocketEvent, Waker,
+    Entered, IceTransportPolicy, MAX_RELIABLE, MAX_UNRELIABLE, MaybeSend, Path, PathKind, RoomEvent, SendError,
+    SignalingState, Socket, SocketConfig, SocketError, SocketEvent, Waker,
 };
 
 /// Enters the room at [`SocketConfig::url`] by its signaling server, and connects with its peers by WebRTC.

@@ -22,7 +22,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use coplay_proto::{Lane, PeerId};
+use coplay_proto::{Lane, PeerId, signal::lobby::RoomCommand};
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use self::{
@@ -39,6 +39,7 @@ mod engine;
 mod external;
 mod inbox;
 mod lanes;
+pub(crate) mod lobbies;
 mod path;
 mod peer;
 mod ports;
@@ -117,6 +118,13 @@ impl Socket for NativeSocket {
         match self.commands.try_send(Command::Disconnect(peer)) {
             Ok(()) | Err(TrySendError::Closed(_)) => {}
             Err(TrySendError::Full(_)) => tracing::warn!(%peer, "too many commands at once: not disconnected"),
+        }
+    }
+
+    fn room_command(&mut self, command: RoomCommand) {
+        match self.commands.try_send(Command::Room(command)) {
+            Ok(()) | Err(TrySendError::Closed(_)) => {}
+            Err(TrySendError::Full(_)) => tracing::warn!("too many commands at once: one to the room was dropped"),
         }
     }
 

@@ -13,11 +13,11 @@ use bytes::Bytes;
 use coplay_proto::{
     Channel, PeerId,
     link::{CONTROL_RESERVE, LinkConfig, LinkEvent, MAX_MESSAGE, Refused},
-    signal::Leader,
+    signal::{Leader, lobby::RoomCommand},
 };
 
 use self::links::{Command, Links, Outward, Pressure};
-use crate::{Entered, Path, SignalingState, Socket, SocketError};
+use crate::{Entered, Path, RoomEvent, SignalingState, Socket, SocketError};
 
 #[cfg(target_arch = "wasm32")]
 mod callback;
@@ -54,6 +54,8 @@ pub enum NetworkEvent {
     Entered(Entered),
     /// The room has another leader.
     Leader(Leader),
+    /// What signaling says about the room. See [`crate::SocketEvent::Room`].
+    Room(RoomEvent),
     /// What the link to a peer tells. First comes [`LinkEvent::Opened`], last [`LinkEvent::Closed`]; where a peer could
     /// not be connected, only that.
     Link(PeerId, LinkEvent),
@@ -166,6 +168,13 @@ impl Network {
     pub fn disconnect(&mut self, peer: PeerId) {
         if self.command(Command::Disconnect(peer)).is_err() {
             tracing::warn!(%peer, "too many commands at once: not disconnected");
+        }
+    }
+
+    /// Has signaling do something with the room: see [`Socket::room_command`].
+    pub fn room_command(&mut self, command: RoomCommand) {
+        if self.command(Command::Room(command)).is_err() {
+            tracing::warn!("too many commands at once: one to the room was dropped");
         }
     }
 

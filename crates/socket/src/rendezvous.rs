@@ -11,7 +11,7 @@ use coplay_proto::{
     signal::{ClientMessage, IceServer, Leader, ServerMessage, Welcome},
 };
 
-use crate::{Dialect, Down, Signaller, SignallerEvent, Waker};
+use crate::{Dial, Dialect, Down, Signaller, SignallerEvent, Waker};
 
 /// The most messages that wait for one member; what comes on top is dropped.
 const INBOX: usize = 4096;
@@ -117,6 +117,9 @@ impl Room {
                 members,
                 max: None,
                 ice_servers: self.ice_servers.clone(),
+                resume: None,
+                resumed: false,
+                lobby: None,
             })),
         };
         let mut member = Member { id, inbox: VecDeque::new(), waker };
@@ -170,9 +173,9 @@ impl Line {
 }
 
 impl Signaller for Line {
-    fn dial(&mut self, dialect: Dialect) {
+    fn dial(&mut self, dial: Dial) {
         self.hang_up();
-        let (id, wakers) = self.room.room().enter(dialect, self.waker.clone());
+        let (id, wakers) = self.room.room().enter(dial.dialect, self.waker.clone());
         self.id = Some(id);
         wakers.call();
     }

@@ -1,6 +1,6 @@
 //! How do peers that are not connected yet exchange the signals that connect them?
 
-use coplay_proto::signal::{ClientMessage, ServerMessage, SignalError};
+use coplay_proto::signal::{ClientMessage, ServerMessage, SignalError, lobby::Credentials};
 
 use crate::{MaybeSend, Waker};
 
@@ -8,7 +8,7 @@ use crate::{MaybeSend, Waker};
 /// switchboard's, which is the same on every platform. Dropping it closes the connection.
 pub trait Signaller: MaybeSend {
     /// Connects, after closing what was open. [`SignallerEvent::Opened`] or [`SignallerEvent::Down`] follows.
-    fn dial(&mut self, dialect: Dialect);
+    fn dial(&mut self, dial: Dial);
 
     /// Sends a message, or drops it where there is no connection.
     fn send(&mut self, message: ClientMessage);
@@ -18,6 +18,31 @@ pub trait Signaller: MaybeSend {
 
     /// Has `waker` called whenever [`Self::poll`] has something new, and at once if it has now.
     fn set_waker(&mut self, waker: Waker);
+}
+
+/// What to connect with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dial {
+    /// How the server is spoken with.
+    pub dialect: Dialect,
+    /// What to offer as [`Credentials::subprotocols`], with [`Dialect::Coplay`].
+    pub credentials: Credentials,
+}
+
+impl From<Dialect> for Dial {
+    fn from(dialect: Dialect) -> Self {
+        Self { dialect, credentials: Credentials::default() }
+    }
+}
+
+impl Dial {
+    /// The WebSocket subprotocols to offer.
+    pub fn subprotocols(&self) -> Vec<String> {
+        match self.dialect {
+            Dialect::Coplay => self.credentials.subprotocols(),
+            Dialect::Matchbox => Vec::new(),
+        }
+    }
 }
 
 /// How a signaling server is spoken with.

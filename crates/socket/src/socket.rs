@@ -6,7 +6,10 @@ use bytes::Bytes;
 use coplay_proto::{
     Lane, PeerId,
     link::CloseReason,
-    signal::{IceServer, Leader, SignalError},
+    signal::{
+        IceServer, Leader, SignalError,
+        lobby::{Lobby, MatchStatus, Password, QuickMatch, RoomCommand},
+    },
 };
 
 use crate::Dialect;
@@ -32,6 +35,12 @@ pub trait Socket: MaybeSend {
 
     /// Closes the connection to one peer, or gives up making it. [`SocketEvent::Closed`] follows on both sides.
     fn disconnect(&mut self, peer: PeerId);
+
+    /// Has signaling do something with the room, as its leader may. [`RoomEvent`]s tell what came of it. A socket without
+    /// signaling does nothing.
+    fn room_command(&mut self, command: RoomCommand) {
+        let _ = command;
+    }
 
     /// How the peer is reached; `None` until that is known.
     fn path(&self, peer: PeerId) -> Option<Path>;
@@ -62,6 +71,10 @@ impl<S: Socket + ?Sized> Socket for Box<S> {
         (**self).disconnect(peer);
     }
 
+    fn room_command(&mut self, command: RoomCommand) {
+        (**self).room_command(command);
+    }
+
     fn path(&self, peer: PeerId) -> Option<Path> {
         (**self).path(peer)
     }
@@ -82,6 +95,8 @@ pub enum SocketEvent {
     Entered(Entered),
     /// The room has another leader.
     Leader(Leader),
+    /// What signaling says about the room, or on the way to one.
+    Room(RoomEvent),
     /// Both lanes to the peer are open.
     Opened(PeerId),
     /// A datagram came. Never before [`Self::Opened`] nor after [`Self::Closed`].
@@ -92,6 +107,23 @@ pub enum SocketEvent {
     Signaling(SignalingState),
     /// The room cannot be entered. Nothing more is tried.
     Failed(SocketError),
+}
+
+/// What signaling says about a room, besides who is in it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RoomEvent {
+    /// The room's settings: after it was entered, and whenever its leader changed them.
+    Settings(Box<Lobby>),
+    /// The leader removed this peer. If there was a connection to it, it is closed.
+    Kicked(PeerId),
+    /// A command to the room was not done.
+    Denied(SignalError),
+    /// A command was not sent, for signaling is not there now: try again when it is.
+    Unsent(RoomCommand),
+    /// How many wait for a quick match. [`SocketEvent::Entered`] follows when there are enough.
+    Waiting(MatchStatus),
+    /// Signaling was lost and is there again, and this peer has the seat that it had.
+    Resumed,
 }
 
 /// The room, as signaling describes it to who enters.
@@ -234,6 +266,11 @@ pub struct SocketConfig {
     pub url: String,
     /// How the signaling server is spoken with; `None` finds out. Default `None`.
     pub dialect: Option<Dialect>,
+    /// The room's password, at most [`coplay_proto::signal::lobby::MAX_PASSWORD`] bytes: set where the room is made. It is
+    /// not part of the URL, which proxies write down. Default none.
+    pub password: Option<Password>,
+    /// Whether signaling is to keep the seat for a while when the connection to it is lost. Default yes.
+    pub resume: bool,
     /// How often the signaling server is tried at first. Default 5 (about 8 s where nobody listens), at least 1.
     pub signaling_attempts: u32,
     /// STUN and TURN servers, besides those that signaling names. Default none.
@@ -259,6 +296,11 @@ impl SocketConfig {
     pub fn new(url: impl Into<String>) -> Self {
         Self { url: url.into(), ..Self::default() }
     }
+
+    /// For a quick match at a signaling server such as `ws://HOST:PORT`. To wait no more, drop the socket.
+    pub fn quick_match(server: &str, wanted: &QuickMatch) -> Self {
+        Self::new(wanted.url(server))
+    }
 }
 
 impl Default for SocketConfig {
@@ -266,6 +308,8 @@ impl Default for SocketConfig {
         Self {
             url: String::new(),
             dialect: None,
+            password: None,
+            resume: true,
             signaling_attempts: 5,
             ice_servers: Vec::new(),
             ice_transport_policy: IceTransportPolicy::All,

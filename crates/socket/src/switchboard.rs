@@ -10,7 +10,7 @@
 //! ```
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -18,17 +18,24 @@ use std::{
 use coplay_proto::{
     PeerId,
     link::CloseReason,
-    signal::{ClientMessage, IceServer, KEEP_ALIVE, ServerMessage, Signal, SignalError},
+    signal::{
+        ClientMessage, IceServer, KEEP_ALIVE, ServerMessage, Signal, SignalError,
+        lobby::{Credentials, RoomCommand},
+        path,
+    },
 };
 
 use self::{
     dialer::{Dialer, Next},
     handshake::{Handshake, MAX_CANDIDATE, Role, Stage},
 };
-use crate::{Dialect, Down, Entered, SignalingState, SignallerEvent, SocketConfig, SocketError, SocketEvent};
+use crate::{
+    Dial, Dialect, Down, Entered, RoomEvent, SignalingState, SignallerEvent, SocketConfig, SocketError, SocketEvent,
+};
 
-mod dialer;
+pub(crate) mod dialer;
 mod handshake;
+mod members;
 
 /// The most peers that are connected, or being connected, at once. Signals of more are refused.
 pub(crate) const MAX_PEERS: usize = 256;
@@ -66,6 +73,8 @@ pub(crate) enum Input {
     Refused(Attempt, String),
     /// The consumer wants to be rid of the peer.
     Disconnect(PeerId),
+    /// The consumer wants something of the room.
+    Command(RoomCommand),
     /// Time has passed: due at the latest at [`Switchboard::deadline`].
     Elapsed,
 }
@@ -74,7 +83,7 @@ pub(crate) enum Input {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Output {
     /// [`crate::Signaller::dial`].
-    Dial(Dialect),
+    Dial(Dial),
     /// [`crate::Signaller::send`].
     Send(ClientMessage),
     /// Make a peer connection with both channels. If `offer`, make the offer and apply it as the local description.
@@ -95,6 +104,10 @@ pub(crate) struct Switchboard {
     dialer: Dialer,
     signaling: Signaling,
     me: Option<PeerId>,
+    /// What brings us back to our seat.
+    resume: Option<String>,
+    /// The members that signaling has named to us, or from whom a signal came.
+    met: BTreeSet<PeerId>,
     ice_servers: Arc<[IceServer]>,
     peers: BTreeMap<PeerId, Handshake>,
     attempts: u64,
@@ -109,6 +122,8 @@ enum Signaling {
     Dialled { until: Duration },
     /// Open, and the server has not said who we are.
     Nameless { until: Duration },
+    /// In the queue for a quick match.
+    Waiting { keep_alive: Duration },
     /// There.
     Up { keep_alive: Duration },
     /// Over for good.
@@ -124,6 +139,8 @@ impl Switchboard {
             config,
             signaling: Signaling::Down { again: now },
             me: None,
+            resume: None,
+            met: BTreeSet::new(),
             peers: BTreeMap::new(),
             attempts: 0,
             out: VecDeque::new(),
@@ -135,7 +152,7 @@ impl Switchboard {
         let signaling = match self.signaling {
             Signaling::Down { again } if self.may_dial() => Some(again),
             Signaling::Dialled { until } | Signaling::Nameless { until } => Some(until),
-            Signaling::Up { keep_alive } => Some(keep_alive),
+            Signaling::Up { keep_alive } | Signaling::Waiting { keep_alive } => Some(keep_alive),
             Signaling::Down { .. } | Signaling::Failed => None,
         };
         self.peers.values().filter_map(Handshake::deadline).chain(signaling).min()
@@ -202,6 +219,10 @@ impl Switchboard {
                 self.close(attempt.peer, CloseReason::Failed(why));
             }
             Input::Disconnect(peer) => self.close(peer, CloseReason::Local),
+            Input::Command(command) => match self.signaling {
+                Signaling::Up { .. } => self.out.push_back(Output::Send(ClientMessage::Room(command))),
+                _ => self.event(SocketEvent::Room(RoomEvent::Unsent(command))),
+            },
             Input::Elapsed
             | Input::LocalDescription(..)
             | Input::LocalCandidate(..)
@@ -226,10 +247,19 @@ impl Switchboard {
             }
         }
         match self.signaling {
+            // Who was matched with others does not look for new ones because its connection was lost.
+            Signaling::Down { again } if again <= now && self.may_dial() && self.is_match_over() => {
+                self.fail(SocketError::Refused(SignalError::SeatGone));
+            }
             Signaling::Down { again } if again <= now && self.may_dial() => {
                 self.signaling = Signaling::Dialled { until: now + ANSWER_TIMEOUT };
                 self.event(SocketEvent::Signaling(SignalingState::Connecting));
-                self.out.push_back(Output::Dial(self.dialer.dialect()));
+                let credentials = Credentials {
+                    password: self.config.password.clone(),
+                    resumable: self.config.resume,
+                    resume: self.resume.clone(),
+                };
+                self.out.push_back(Output::Dial(Dial { dialect: self.dialer.dialect(), credentials }));
             }
             // A browser waits for minutes.
             Signaling::Dialled { until } if until <= now => self.down(now, Down::Lost("it does not answer".into())),
@@ -240,19 +270,38 @@ impl Switchboard {
                 self.out.push_back(Output::Send(ClientMessage::KeepAlive));
                 self.signaling = Signaling::Up { keep_alive: now + KEEP_ALIVE };
             }
+            Signaling::Waiting { keep_alive } if keep_alive <= now => {
+                self.out.push_back(Output::Send(ClientMessage::KeepAlive));
+                self.signaling = Signaling::Waiting { keep_alive: now + KEEP_ALIVE };
+            }
             _ => {}
         }
     }
 
-    /// A new connection to signaling means a new id. While peers know us by the old one, we stay who we are.
+    /// Without a seat to come back to, a new connection to signaling means a new id. While peers know us by the old one,
+    /// we stay who we are.
     fn may_dial(&self) -> bool {
-        self.me.is_none() || self.peers.is_empty()
+        self.me.is_none() || self.resume.is_some() || self.peers.is_empty()
+    }
+
+    fn is_match_over(&self) -> bool {
+        let rest = self.config.url.split_once("://").map_or("", |(_, rest)| rest);
+        let at = rest.find('/').map_or("", |at| rest.get(at..).unwrap_or_default());
+        self.me.is_some() && self.resume.is_none() && at.split('?').next() == Some(path::MATCH)
     }
 
     fn down(&mut self, now: Duration, down: Down) {
         if matches!(self.signaling, Signaling::Down { .. } | Signaling::Failed) {
             return;
         }
+        let down = match down {
+            // Not the end: there may be links that are open, and the room can be entered anew.
+            Down::Refused(error @ SignalError::SeatGone) => {
+                self.resume = None;
+                Down::Lost(error.to_string())
+            }
+            down => down,
+        };
         let next = self.dialer.down(down);
         self.signaling = match next {
             Next::AtOnce => Signaling::Down { again: now },
@@ -265,47 +314,61 @@ impl Switchboard {
                     Ok(error) => SocketError::Refused(error),
                     Err(reason) => SocketError::Unreachable { url: self.config.url.clone(), reason },
                 };
-                self.event(SocketEvent::Failed(error));
-                Signaling::Failed
+                return self.fail(error);
             }
         };
     }
 
+    /// Nothing more is tried. Who was removed from the room has no more to do with its members.
+    fn fail(&mut self, error: SocketError) {
+        if let SocketError::Refused(SignalError::Kicked { .. }) = error {
+            let peers: Vec<PeerId> = self.peers.keys().copied().collect();
+            for peer in peers {
+                self.close(peer, CloseReason::Failed("the leader of the room removed this player".into()));
+            }
+        }
+        self.signaling = Signaling::Failed;
+        self.event(SocketEvent::Failed(error));
+    }
+
     fn message(&mut self, now: Duration, message: ServerMessage) {
-        let nameless = matches!(self.signaling, Signaling::Nameless { .. });
+        let nameless = matches!(self.signaling, Signaling::Nameless { .. } | Signaling::Waiting { .. });
         match message {
+            ServerMessage::Welcome(welcome) if nameless && welcome.resumed && Some(welcome.me) == self.me => {
+                self.resumed(now, *welcome);
+            }
             ServerMessage::Welcome(welcome) if nameless => {
                 self.ice_servers = self.config.ice_servers.iter().cloned().chain(welcome.ice_servers).collect();
-                self.entered(
-                    now,
-                    Entered {
-                        me: welcome.me,
-                        room: welcome.room,
-                        leader: Some(welcome.leader),
-                        members: welcome.members,
-                    },
-                );
+                self.resume = welcome.resume;
+                let leader = Some(welcome.leader);
+                self.entered(now, Entered { me: welcome.me, room: welcome.room, leader, members: welcome.members });
+                if let Some(lobby) = welcome.lobby {
+                    self.event(SocketEvent::Room(RoomEvent::Settings(lobby)));
+                }
             }
             ServerMessage::IdAssigned(_) if nameless && self.config.dialect == Some(Dialect::Coplay) => {
                 self.down(now, Down::WrongDialect);
             }
             ServerMessage::IdAssigned(me) if nameless => {
                 let room = room_of(&self.config.url);
+                self.resume = None;
                 self.entered(now, Entered { me, room, leader: None, members: vec![me] });
             }
-            ServerMessage::NewPeer(peer) if Some(peer) != self.me => {
-                if self.peers.contains_key(&peer) {
-                    tracing::debug!(%peer, "signaling names a peer as new that is known");
-                } else if self.has_room(peer) {
-                    self.peers.insert(peer, Handshake::new(Role::Offers, now, &self.config));
-                    self.start(now, peer, true);
-                }
+            ServerMessage::NewPeer(peer) if Some(peer) != self.me => self.new_peer(now, peer),
+            ServerMessage::PeerLeft(peer) => self.peer_left(peer),
+            ServerMessage::Kicked(peer) => {
+                self.met.remove(&peer);
+                self.close(peer, CloseReason::Failed("the leader of the room removed this player".into()));
+                self.event(SocketEvent::Room(RoomEvent::Kicked(peer)));
             }
-            ServerMessage::PeerLeft(peer) => {
-                // A link that is open stays: who lost signaling may still be there.
-                if self.peers.get(&peer).is_some_and(|peer| peer.stage != Stage::Open) {
-                    self.forget(peer);
+            ServerMessage::Room(lobby) => self.event(SocketEvent::Room(RoomEvent::Settings(lobby))),
+            ServerMessage::Denied(error) => self.event(SocketEvent::Room(RoomEvent::Denied(error))),
+            ServerMessage::Waiting(status) if nameless => {
+                if let Signaling::Nameless { .. } = self.signaling {
+                    self.signaling = Signaling::Waiting { keep_alive: now + KEEP_ALIVE };
+                    self.event(SocketEvent::Signaling(SignalingState::Connected));
                 }
+                self.event(SocketEvent::Room(RoomEvent::Waiting(status)));
             }
             ServerMessage::Signal { sender, data } if Some(sender) != self.me => self.signal(now, sender, data),
             ServerMessage::Leader(leader) => self.event(SocketEvent::Leader(leader)),
@@ -317,19 +380,15 @@ impl Switchboard {
             ServerMessage::Welcome(_)
             | ServerMessage::IdAssigned(_)
             | ServerMessage::NewPeer(_)
+            | ServerMessage::Waiting(_)
+            | ServerMessage::Page(_)
+            | ServerMessage::News(_)
             | ServerMessage::Signal { .. } => tracing::debug!(?message, "signaling says what makes no sense now"),
         }
     }
 
-    fn entered(&mut self, now: Duration, entered: Entered) {
-        self.me = Some(entered.me);
-        self.dialer.entered();
-        self.signaling = Signaling::Up { keep_alive: now + KEEP_ALIVE };
-        self.event(SocketEvent::Signaling(SignalingState::Connected));
-        self.event(SocketEvent::Entered(entered));
-    }
-
     fn signal(&mut self, now: Duration, from: PeerId, signal: Signal) {
+        self.meet(from);
         let known = self.peers.get(&from);
         match signal {
             // Signaling named the peer new to us, so the offer is ours to make.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use coplay_proto::{Lane, PeerId};
+use coplay_proto::{Lane, PeerId, signal::lobby::RoomCommand};
 
 use self::{
     inbox::{Happening, Inbox},
@@ -26,6 +26,7 @@ use crate::{
 
 mod inbox;
 mod lanes;
+pub(crate) mod lobbies;
 pub(crate) mod page;
 mod path;
 mod peer;
@@ -163,7 +164,7 @@ impl Browser {
 
     fn obey(&mut self, now: Duration, output: Output) {
         match output {
-            Output::Dial(dialect) => self.signaller.dial(dialect),
+            Output::Dial(dial) => self.signaller.dial(dial),
             Output::Send(message) => self.signaller.send(message),
             Output::Start { attempt, ice_servers, offer } => {
                 match Peer::start(&self.inbox, attempt, &ice_servers, self.config.ice_transport_policy, offer) {
@@ -225,6 +226,11 @@ impl Socket for Browser {
 
     fn disconnect(&mut self, peer: PeerId) {
         self.inbox.clone().quietly(|| self.tell(now(), Input::Disconnect(peer)));
+        self.inbox.wake_soon();
+    }
+
+    fn room_command(&mut self, command: RoomCommand) {
+        self.inbox.clone().quietly(|| self.tell(now(), Input::Command(command)));
         self.inbox.wake_soon();
     }
 

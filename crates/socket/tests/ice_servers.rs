@@ -110,7 +110,7 @@ async fn every_server_is_asked(policy: IceTransportPolicy) -> BTreeSet<(usize, A
             while let Some(event) = socket.poll(now()) {
                 if matches!(event, SocketEvent::Entered(_)) {
                     // Who comes now is to be connected with.
-                    other.dial(Dialect::Matchbox);
+                    other.dial(Dialect::Matchbox.into());
                 }
             }
             match timeout(Duration::from_millis(5), hears.recv()).await {

@@ -101,7 +101,7 @@ struct Listener(Box<dyn Signaller>);
 impl Listener {
     fn enter(rendezvous: &Rendezvous) -> Self {
         let mut line = rendezvous.signaller();
-        line.dial(Dialect::Matchbox);
+        line.dial(Dialect::Matchbox.into());
         Self(line)
     }
 

@@ -1,14 +1,12 @@
 //! What waits to be sent to one peer, bounded in frames and in bytes: the room's end and the peer's end.
 
-use std::{
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
 use axum::extract::ws::Utf8Bytes;
+use coplay_proto::signal::SignalError;
 use tokio::sync::{mpsc, oneshot};
 
 /// Makes the two ends of a queue for `frames` frames of `bytes` bytes together.
@@ -16,8 +14,8 @@ pub(crate) fn outbox(frames: u32, bytes: u32) -> (Outbox, Inbox) {
     let (sender, receiver) = mpsc::channel(frames.max(1) as usize);
     let (alive, dropped) = oneshot::channel();
     let held = Arc::new(AtomicUsize::new(0));
-    let outbox = Outbox { frames: sender, held: held.clone(), most: bytes as usize, _alive: alive };
-    (outbox, Inbox { queue: Queue { frames: receiver, held }, cut: Cut(dropped) })
+    let outbox = Outbox { frames: sender, held: held.clone(), most: bytes as usize, cut: Some(alive) };
+    (outbox, Inbox { queue: Queue { unsent: None, frames: receiver, held }, cut: Cut(dropped) })
 }
 
 /// The room's end. Dropping it cuts the peer off, whatever still waits.
@@ -26,7 +24,7 @@ pub(crate) struct Outbox {
     frames: mpsc::Sender<Utf8Bytes>,
     held: Arc<AtomicUsize>,
     most: usize,
-    _alive: oneshot::Sender<Infallible>,
+    cut: Option<oneshot::Sender<SignalError>>,
 }
 
 /// More waits for a peer than may.
@@ -44,6 +42,14 @@ impl Outbox {
             // A peer that is closed leaves the room next.
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
             Err(mpsc::error::TrySendError::Full(_)) => Err(Overflow),
+        }
+    }
+
+    /// Cuts the peer off and has it told why, ahead of whatever still waits.
+    pub(crate) fn dismiss(&mut self, why: SignalError) {
+        if let Some(cut) = self.cut.take() {
+            // A peer that is closed leaves the room next.
+            let _ = cut.send(why);
         }
     }
 }
@@ -68,6 +74,7 @@ pub(crate) struct Inbox {
 /// What waits.
 #[derive(Debug)]
 pub(crate) struct Queue {
+    unsent: Option<Utf8Bytes>,
     frames: mpsc::Receiver<Utf8Bytes>,
     held: Arc<AtomicUsize>,
 }
@@ -75,10 +82,18 @@ pub(crate) struct Queue {
 impl Queue {
     /// The next frame; it counts as waiting until it is [`Self::written`]. Never comes once the room's end is gone.
     pub(crate) async fn next(&mut self) -> Utf8Bytes {
+        if let Some(frame) = self.unsent.take() {
+            return frame;
+        }
         match self.frames.recv().await {
             Some(frame) => frame,
             None => std::future::pending().await,
         }
+    }
+
+    /// The last frame could not be written; it is the next one again.
+    pub(crate) fn put_back(&mut self, frame: Utf8Bytes) {
+        self.unsent = Some(frame);
     }
 
     /// A frame of this many bytes waits no more.
@@ -89,12 +104,12 @@ impl Queue {
 
 /// Whether the room let go of the peer.
 #[derive(Debug)]
-pub(crate) struct Cut(oneshot::Receiver<Infallible>);
+pub(crate) struct Cut(oneshot::Receiver<SignalError>);
 
 impl Cut {
-    /// Comes when the room drops its end. Not to be called again then.
-    pub(crate) async fn off(&mut self) {
-        let _ = (&mut self.0).await;
+    /// Comes when the room drops its end; with the reason if the peer did nothing wrong here. Not to be called again then.
+    pub(crate) async fn off(&mut self) -> Option<SignalError> {
+        (&mut self.0).await.ok()
     }
 }
 
@@ -113,6 +128,9 @@ mod tests {
         inbox.queue.written(8);
         assert_eq!(outbox.push("12345678".into()), Ok(()), "there is room again");
         assert_eq!(outbox.push("1".into()), Err(Overflow), "too many bytes");
+        let second = inbox.queue.next().await;
+        inbox.queue.put_back(second);
+        assert_eq!((inbox.queue.next().await.as_str(), inbox.queue.next().await.as_str()), ("12", "12345678"));
 
         let (outbox, _inbox) = super::outbox(2, 10);
         assert_eq!(outbox.push("1".into()), Ok(()));
@@ -141,6 +159,9 @@ mod tests {
         let (outbox, mut inbox) = outbox(2, 10);
         outbox.push("1".into()).unwrap();
         drop(outbox);
-        assert!(inbox.cut.off().now_or_never().is_some());
+        assert_eq!(inbox.cut.off().now_or_never(), Some(None));
+        let (mut outbox, mut inbox) = super::outbox(2, 10);
+        outbox.dismiss(SignalError::NotLeader);
+        assert_eq!(inbox.cut.off().now_or_never(), Some(Some(SignalError::NotLeader)), "with a reason");
     }
 }

@@ -3,10 +3,12 @@
 //! A room has one group, or with `?next=N` one for each N peers that came. A group is no task and knows no socket: it
 //! changes in one turn, and what it has to say goes into the [`Outbox`]es of its members.
 
+use std::net::IpAddr;
+
 use axum::extract::ws::Utf8Bytes;
 use coplay_proto::{
     PeerId, Term, Topology,
-    signal::{IceServer, Leader, ServerMessage, SignalError, Welcome},
+    signal::{IceServer, Leader, ServerMessage, SignalError, Welcome, lobby::Lobby},
 };
 
 use crate::{
@@ -25,13 +27,26 @@ pub(crate) struct Newcomer {
     pub(crate) ice_servers: Vec<IceServer>,
     /// The topology it insists on.
     pub(crate) topology: Option<Topology>,
+    /// From where it comes, if that is known.
+    pub(crate) from: Option<IpAddr>,
     pub(crate) outbox: Outbox,
+}
+
+/// What a welcome says besides who is there.
+#[derive(Debug, Default)]
+pub(crate) struct Greeting<'a> {
+    pub(crate) room: &'a str,
+    pub(crate) lobby: Option<Lobby>,
+    pub(crate) resume: Option<String>,
+    pub(crate) resumed: bool,
+    pub(crate) ice_servers: Vec<IceServer>,
 }
 
 #[derive(Debug)]
 struct Member {
     peer: PeerId,
     coplay: bool,
+    from: Option<IpAddr>,
     outbox: Outbox,
 }
 
@@ -83,8 +98,33 @@ impl Group {
         self.members.len() >= self.capacity as usize
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    pub(crate) fn has(&self, peer: PeerId) -> bool {
+        self.members.iter().any(|member| member.peer == peer)
+    }
+
+    pub(crate) fn is_led_by(&self, peer: PeerId) -> bool {
+        self.members.first().is_some_and(|member| member.peer == peer)
+    }
+
+    pub(crate) fn topology(&self) -> Topology {
+        self.topology
+    }
+
+    pub(crate) fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    /// How many there can be from now on. Who is in stays.
+    pub(crate) fn set_max(&mut self, max: u32) {
+        (self.max, self.capacity) = (Some(max), max);
+    }
+
     /// Takes a peer in and greets it; those it is to be connected with hear of it, and make the offers.
-    pub(crate) fn admit(&mut self, newcomer: Newcomer, room: &str) -> Result<(), SignalError> {
+    pub(crate) fn admit(&mut self, newcomer: Newcomer, greeting: Greeting<'_>) -> Result<(), SignalError> {
         if let Some(asked) = newcomer.topology
             && asked != self.topology
         {
@@ -93,20 +133,11 @@ impl Group {
         if self.is_full() {
             return Err(SignalError::RoomFull { max: self.capacity });
         }
-        let Newcomer { peer: me, coplay, ice_servers, outbox, .. } = newcomer;
-        self.members.push(Member { peer: me, coplay, outbox });
-        let greeting = if coplay {
-            ServerMessage::Welcome(Box::new(Welcome {
-                me,
-                room: room.to_owned(),
-                topology: self.topology,
-                members: self.members.iter().map(|member| member.peer).collect(),
-                leader: self.leader().unwrap_or(Leader { peer: me, term: self.term }),
-                max: self.max,
-                ice_servers,
-            }))
-        } else {
-            ServerMessage::IdAssigned(me)
+        let Newcomer { peer: me, coplay, ice_servers, from, outbox, .. } = newcomer;
+        self.members.push(Member { peer: me, coplay, from, outbox });
+        let greeting = match coplay {
+            true => self.welcome(me, Greeting { ice_servers, ..greeting }),
+            false => ServerMessage::IdAssigned(me),
         };
         let last = self.members.len() - 1;
         for (at, member) in self.members.iter().enumerate() {
@@ -118,6 +149,54 @@ impl Group {
         }
         self.drop_slow();
         Ok(())
+    }
+
+    /// How a member with the subprotocol is received.
+    pub(crate) fn welcome(&self, me: PeerId, greeting: Greeting<'_>) -> ServerMessage {
+        let Greeting { room, lobby, resume, resumed, ice_servers } = greeting;
+        ServerMessage::Welcome(Box::new(Welcome {
+            me,
+            room: room.to_owned(),
+            topology: self.topology,
+            members: self.members.iter().map(|member| member.peer).collect(),
+            leader: self.leader().unwrap_or(Leader { peer: me, term: self.term }),
+            max: self.max,
+            ice_servers,
+            resume,
+            resumed,
+            lobby: lobby.map(Box::new),
+        }))
+    }
+
+    /// Says something to one member, if it has the subprotocol.
+    pub(crate) fn tell(&mut self, peer: PeerId, message: &ServerMessage) {
+        if let Some(member) = self.members.iter().find(|member| member.peer == peer && member.coplay) {
+            member.say(message, &mut self.slow);
+        }
+        self.drop_slow();
+    }
+
+    /// Says something to all members that have the subprotocol.
+    pub(crate) fn tell_all(&mut self, message: &ServerMessage) {
+        let frame = wire::say(message);
+        for member in self.members.iter().filter(|member| member.coplay) {
+            member.push(frame.clone(), &mut self.slow);
+        }
+        self.drop_slow();
+    }
+
+    /// Removes a member and tells it why, and everyone that it did not go by itself. Returns from where it came; `None`
+    /// if it is no member.
+    pub(crate) fn kick(&mut self, peer: PeerId, why: SignalError) -> Option<Option<IpAddr>> {
+        let member = self.members.iter_mut().find(|member| member.peer == peer)?;
+        member.outbox.dismiss(why);
+        let from = member.from;
+        for member in self.members.iter().filter(|member| member.coplay && member.peer != peer) {
+            member.say(&ServerMessage::Kicked(peer), &mut self.slow);
+        }
+        self.remove(peer);
+        self.drop_slow();
+        Some(from)
     }
 
     /// Lets a member go. If it led, the longest member leads from now on; in a host room that one then meets the others.

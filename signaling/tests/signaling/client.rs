@@ -4,7 +4,7 @@ use std::{fmt::Debug, net::SocketAddr, time::Duration};
 
 use coplay_proto::{
     PeerId,
-    signal::{ClientMessage, SUBPROTOCOL, ServerMessage, Signal, SignalError, Welcome},
+    signal::{ClientMessage, SUBPROTOCOL, ServerMessage, Signal, SignalError, Welcome, lobby::Credentials},
 };
 use coplay_signaling::{Config, Occupancy, Running, Signaling, Stun};
 use futures_util::{SinkExt, StreamExt};
@@ -80,13 +80,40 @@ impl Client {
 
     /// The same at an address.
     pub(crate) async fn open_at(address: SocketAddr, url: &str, coplay: bool) -> Result<Self, Error> {
+        Self::offering(address, url, if coplay { SUBPROTOCOL } else { "" }, "127.0.0.1").await
+    }
+
+    /// A peer with the subprotocol and more to offer, from an address of this machine.
+    pub(crate) async fn from(
+        server: &Running,
+        path: &str,
+        credentials: &Credentials,
+        from: &str,
+    ) -> Result<(Self, Box<Welcome>), SignalError> {
+        let (url, offers) = (format!("{}{path}", server.url()), credentials.subprotocols().join(", "));
+        let mut client = Self::offering(server.local_addr(), &url, &offers, from).await.unwrap();
+        match client.next().await {
+            ServerMessage::Welcome(welcome) => {
+                client.me = welcome.me;
+                Ok((client, welcome))
+            }
+            ServerMessage::Error(error) => {
+                assert!(client.closed().await.is_some_and(|code| code > 4000), "{error}");
+                Err(error)
+            }
+            other => panic!("{path}: {other:?}"),
+        }
+    }
+
+    async fn offering(address: SocketAddr, url: &str, offers: &str, from: &str) -> Result<Self, Error> {
         let mut request = url.into_client_request()?;
-        if coplay {
-            request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static(SUBPROTOCOL));
+        if !offers.is_empty() {
+            request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_str(offers)?);
         }
         // Little may wait in the kernel, so that a peer that does not read is soon noticed.
         let tcp = TcpSocket::new_v4()?;
         tcp.set_recv_buffer_size(16 * 1024)?;
+        tcp.bind(SocketAddr::new(from.parse().unwrap(), 0))?;
         let tcp = tcp.connect(address).await?;
         let (socket, _) = soon("the handshake", client_async(request, tcp)).await?;
         Ok(Self { socket, me: PeerId::from_u128(0) })
@@ -156,6 +183,10 @@ impl Client {
 
     pub(crate) async fn say(&mut self, text: impl Into<String>) {
         self.socket.send(Message::text(text.into())).await.unwrap();
+    }
+
+    pub(crate) async fn tell(&mut self, message: &ClientMessage) {
+        self.say(serde_json::to_string(message).unwrap()).await;
     }
 
     pub(crate) async fn signal(&mut self, receiver: PeerId, data: Signal) {

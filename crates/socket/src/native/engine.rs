@@ -2,12 +2,16 @@
 
 use std::{
     collections::BTreeMap,
+    convert::Infallible,
     future::pending,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
-use coplay_proto::{Lane, PeerId, signal::Signal};
+use coplay_proto::{
+    Lane, PeerId,
+    signal::{Signal, lobby::RoomCommand},
+};
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::JoinSet,
@@ -36,6 +40,7 @@ const CLOSING: Duration = Duration::from_secs(1);
 /// What the caller wants. To end everything, it drops the sender.
 pub(super) enum Command {
     Disconnect(PeerId),
+    Room(RoomCommand),
 }
 
 /// What an attempt's task tells.
@@ -57,7 +62,13 @@ pub(super) async fn run(
     inbox: Inbox,
 ) {
     let (report, mut reports) = mpsc::channel(REPORTS);
-    let mut signaller = signaller.unwrap_or_else(|| Box::new(WebSocket::new(config.url.clone())));
+    let (mut signaller, closed) = match signaller {
+        Some(signaller) => (signaller, None),
+        None => {
+            let (socket, closed) = WebSocket::new(config.url.clone());
+            (Box::new(socket) as Box<dyn Signaller>, Some(closed))
+        }
+    };
     let signalled = Arc::new(Notify::new());
     let wake = signalled.clone();
     signaller.set_waker(Arc::new(move || wake.notify_one()));
@@ -77,6 +88,7 @@ pub(super) async fn run(
         let input = tokio::select! {
             command = commands.recv() => match command {
                 Some(Command::Disconnect(peer)) => Some(Input::Disconnect(peer)),
+                Some(Command::Room(command)) => Some(Input::Command(command)),
                 None => break,
             },
             report = reports.recv() => report.and_then(|(attempt, report)| engine.input(attempt, report)),
@@ -93,7 +105,7 @@ pub(super) async fn run(
             engine.tell(Input::Signaller(event)).await;
         }
     }
-    engine.close(reports).await;
+    engine.close(reports, closed).await;
 }
 
 struct Engine {
@@ -147,7 +159,7 @@ impl Engine {
 
     async fn execute(&mut self, output: Output) {
         match output {
-            Output::Dial(dialect) => self.signaller.dial(dialect),
+            Output::Dial(dial) => self.signaller.dial(dial),
             Output::Send(message) => self.signaller.send(message),
             Output::Start { attempt, ice_servers, offer } => {
                 let (orders, received) = mpsc::channel(ORDERS);
@@ -183,8 +195,12 @@ impl Engine {
         }
     }
 
-    /// Closes every connection, so that the peers learn of it at once and not by silence.
-    async fn close(mut self, mut reports: mpsc::Receiver<(Attempt, Report)>) {
+    /// Closes every connection, so that the peers and signaling learn of it at once and not by silence.
+    async fn close(
+        mut self,
+        mut reports: mpsc::Receiver<(Attempt, Report)>,
+        mut signaling: Option<mpsc::Receiver<Infallible>>,
+    ) {
         self.peers.clear();
         drop(self.signaller);
         let all = async {
@@ -194,6 +210,10 @@ impl Engine {
                     // Taken so that no task waits for room to report.
                     Some(_) = reports.recv() => {}
                 }
+            }
+            // Signaling keeps the seat of who does not say that it leaves.
+            if let Some(signaling) = &mut signaling {
+                signaling.recv().await;
             }
         };
         if timeout(CLOSING, all).await.is_err() {

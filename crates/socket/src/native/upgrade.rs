@@ -29,7 +29,7 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::{Dialect, Down};
+use crate::{Dial, Dialect, Down};
 
 /// The most bytes of a server's answer to the request to upgrade.
 const MAX_ANSWER: usize = 16 * 1024;
@@ -41,25 +41,28 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// Connects. In our dialect, which a server may leave aside: then it speaks matchbox's.
 pub(super) async fn open(
     url: &str,
-    dialect: Dialect,
+    dial: &Dial,
     config: WebSocketConfig,
 ) -> Result<WebSocketStream<Box<dyn Stream>>, Down> {
     // Mozilla's roots are built in: that needs no library or file of the system.
     let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    open_trusting(roots, url, dialect, config).await
+    open_trusting(roots, url, dial, config).await
 }
 
 /// The same, believing in servers that one of `roots` vouches for.
 async fn open_trusting(
     roots: RootCertStore,
     url: &str,
-    dialect: Dialect,
+    dial: &Dial,
     config: WebSocketConfig,
 ) -> Result<WebSocketStream<Box<dyn Stream>>, Down> {
     let no_url = |error: &dyn std::fmt::Display| Down::Lost(format!("{url} is not a WebSocket's URL: {error}"));
     let mut request = url.into_client_request().map_err(|error| no_url(&error))?;
-    if dialect == Dialect::Coplay {
-        request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    let offers = dial.subprotocols().join(", ");
+    if !offers.is_empty() {
+        let mut offers = HeaderValue::from_str(&offers).map_err(|error| Down::Lost(error.to_string()))?;
+        offers.set_sensitive(true);
+        request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, offers);
     }
     let mut stream = connect(roots, request.uri()).await?;
     let (request, key) = generate_request(request).map_err(|error| no_url(&error))?;
@@ -80,7 +83,7 @@ async fn open_trusting(
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(refusal(&mut stream, &response, rest).await);
     }
-    check(response.headers(), &key, dialect)?;
+    check(response.headers(), &key, dial.dialect)?;
     Ok(WebSocketStream::from_partially_read(stream, rest, Role::Client, Some(config)).await)
 }
 
@@ -195,15 +198,15 @@ mod tests {
         let (address, certificate) = echo("localhost").await;
         let url = format!("wss://localhost:{}/room", address.port());
         let roots = only(certificate.clone());
-        let config = WebSocketConfig::default();
-        let opened = open_trusting(roots, &url, Dialect::Coplay, config).await;
+        let (dial, config) = (Dial::from(Dialect::Coplay), WebSocketConfig::default());
+        let opened = open_trusting(roots, &url, &dial, config).await;
         let mut socket = opened.map_err(|why| format!("{why:?}")).expect("it opens");
         socket.send(Message::text("hello")).await.expect("it takes it");
         let said = socket.next().await.expect("an answer").expect("a frame");
         assert_eq!(said, Message::text("hello"));
         // A server that nobody vouches for, by the roots that are built in, and one of another name.
-        assert!(matches!(open(&url, Dialect::Coplay, config).await, Err(Down::Lost(_))));
+        assert!(matches!(open(&url, &dial, config).await, Err(Down::Lost(_))));
         let other = format!("wss://127.0.0.1:{}/room", address.port());
-        assert!(matches!(open_trusting(only(certificate), &other, Dialect::Coplay, config).await, Err(Down::Lost(_))));
+        assert!(matches!(open_trusting(only(certificate), &other, &dial, config).await, Err(Down::Lost(_))));
     }
 }

@@ -1,6 +1,6 @@
 //! The connection to a signaling server: a WebSocket, on tokio.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use coplay_proto::signal::{ClientMessage, ServerMessage};
 use futures_util::{SinkExt, StreamExt};
@@ -8,7 +8,7 @@ use tokio::{sync::mpsc, time::timeout};
 use tokio_tungstenite::tungstenite::{Message, protocol::WebSocketConfig};
 
 use super::{WakerCell, upgrade};
-use crate::{Dialect, Down, Signaller, SignallerEvent, Waker};
+use crate::{Dial, Down, Signaller, SignallerEvent, Waker};
 
 /// The most messages that wait in either direction. Incoming ones wait in TCP beyond; outgoing ones are dropped.
 const WAITING: usize = 512;
@@ -24,6 +24,8 @@ pub(super) struct WebSocket {
     url: String,
     waker: WakerCell,
     line: Option<Line>,
+    /// Held by each connection until it is closed.
+    closing: mpsc::Sender<Infallible>,
 }
 
 /// What there is of one connection. Its task closes it once this is dropped.
@@ -33,20 +35,23 @@ struct Line {
 }
 
 impl WebSocket {
-    pub(super) fn new(url: String) -> Self {
-        Self { url, waker: WakerCell::default(), line: None }
+    /// For this URL. What comes with it ends when this is dropped and all connections are closed.
+    pub(super) fn new(url: String) -> (Self, mpsc::Receiver<Infallible>) {
+        let (closing, closed) = mpsc::channel(1);
+        (Self { url, waker: WakerCell::default(), line: None, closing }, closed)
     }
 }
 
 impl Signaller for WebSocket {
-    fn dial(&mut self, dialect: Dialect) {
+    fn dial(&mut self, dial: Dial) {
         let (event, events) = mpsc::channel(WAITING);
         let (messages, outgoing) = mpsc::channel(WAITING);
         let told = Told { events: event, waker: self.waker.clone() };
-        let url = self.url.clone();
+        let (url, closing) = (self.url.clone(), self.closing.clone());
         tokio::spawn(async move {
-            let why = talk(&url, dialect, &told, outgoing).await;
+            let why = talk(&url, &dial, &told, outgoing).await;
             told.tell(SignallerEvent::Down(why)).await;
+            drop(closing);
         });
         self.line = Some(Line { events, messages });
     }
@@ -84,7 +89,7 @@ impl Told {
 }
 
 /// Connects and passes messages on until the connection is no more; returns why.
-async fn talk(url: &str, dialect: Dialect, told: &Told, mut outgoing: mpsc::Receiver<ClientMessage>) -> Down {
+async fn talk(url: &str, dial: &Dial, told: &Told, mut outgoing: mpsc::Receiver<ClientMessage>) -> Down {
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE))
@@ -92,7 +97,7 @@ async fn talk(url: &str, dialect: Dialect, told: &Told, mut outgoing: mpsc::Rece
         .read_buffer_size(8 * 1024);
     let mut stream = tokio::select! {
         () = told.events.closed() => return Down::Lost("not wanted any more".into()),
-        opened = timeout(OPENING, upgrade::open(url, dialect, config)) => match opened {
+        opened = timeout(OPENING, upgrade::open(url, dial, config)) => match opened {
             Ok(Ok(stream)) => stream,
             Ok(Err(why)) => return why,
             Err(_) => return Down::Lost("it does not answer".into()),

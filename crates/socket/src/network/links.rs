@@ -13,6 +13,7 @@ use bytes::Bytes;
 use coplay_proto::{
     Channel, PeerId,
     link::{CloseReason, Input, Link, LinkConfig, LinkEvent, Output, Refused},
+    signal::lobby::RoomCommand,
 };
 
 use super::NetworkEvent;
@@ -36,6 +37,7 @@ pub(super) enum Command {
     State(PeerId, Bytes),
     Message(PeerId, Channel, Bytes),
     Disconnect(PeerId),
+    Room(RoomCommand),
 }
 
 /// What there is for the game.
@@ -157,6 +159,7 @@ impl Links {
                 // Not open yet: there is nothing to say goodbye to.
                 None => self.socket.disconnect(peer),
             },
+            Command::Room(command) => self.socket.room_command(command),
         }
     }
 
@@ -219,6 +222,7 @@ impl Links {
             }
             SocketEvent::Entered(entered) => self.event(NetworkEvent::Entered(entered)),
             SocketEvent::Leader(leader) => self.event(NetworkEvent::Leader(leader)),
+            SocketEvent::Room(event) => self.event(NetworkEvent::Room(event)),
             SocketEvent::Signaling(state) => self.event(NetworkEvent::Signaling(state)),
             SocketEvent::Failed(error) => self.event(NetworkEvent::Failed(error)),
         }

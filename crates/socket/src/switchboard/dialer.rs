@@ -13,7 +13,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
 /// What to do about it.
 #[derive(Debug, PartialEq)]
-pub(super) enum Next {
+pub(crate) enum Next {
     /// Dial again now, in the dialect that is now the one.
     AtOnce,
     /// Dial again later; why.
@@ -23,7 +23,8 @@ pub(super) enum Next {
 }
 
 /// The memory of one socket's dialling.
-pub(super) struct Dialer {
+#[derive(Debug)]
+pub(crate) struct Dialer {
     /// The dialect that is certain: given, or spoken once.
     certain: Option<Dialect>,
     dialect: Dialect,
@@ -34,24 +35,24 @@ pub(super) struct Dialer {
 }
 
 impl Dialer {
-    pub(super) fn new(certain: Option<Dialect>, attempts: u32, seed: u64) -> Self {
+    pub(crate) fn new(certain: Option<Dialect>, attempts: u32, seed: u64) -> Self {
         let dialect = certain.unwrap_or(Dialect::Coplay);
         Self { certain, dialect, attempts: attempts.max(1), failures: 0, entered: false, random: seed | 1 }
     }
 
     /// The one to dial.
-    pub(super) fn dialect(&self) -> Dialect {
+    pub(crate) fn dialect(&self) -> Dialect {
         self.dialect
     }
 
     /// The server spoke the dialect.
-    pub(super) fn entered(&mut self) {
+    pub(crate) fn entered(&mut self) {
         self.entered = true;
         self.failures = 0;
         self.certain = Some(self.dialect);
     }
 
-    pub(super) fn down(&mut self, down: Down) -> Next {
+    pub(crate) fn down(&mut self, down: Down) -> Next {
         let other_dialect = matches!(down, Down::WrongDialect | Down::Unknown(_));
         if other_dialect && self.certain.is_none() && self.dialect == Dialect::Coplay {
             self.dialect = Dialect::Matchbox;

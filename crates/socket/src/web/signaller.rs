@@ -7,11 +7,12 @@ use std::{
 };
 
 use coplay_proto::signal::{ClientMessage, SUBPROTOCOL};
+use js_sys::Array;
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 use web_sys::{CloseEvent, MessageEvent, WebSocket};
 
 use super::page::{self, function};
-use crate::{Dialect, Down, Signaller, SignallerEvent, Waker};
+use crate::{Dial, Dialect, Down, Signaller, SignallerEvent, Waker};
 
 /// The most messages that wait to be polled. A server that sends more at once is left.
 const MAX_WAITING: usize = 4096;
@@ -34,10 +35,10 @@ impl WebSocketSignaller {
 }
 
 impl Signaller for WebSocketSignaller {
-    fn dial(&mut self, dialect: Dialect) {
+    fn dial(&mut self, dial: Dial) {
         self.line = None;
         self.inbox.events.borrow_mut().clear();
-        match Line::dial(&self.url, dialect, &self.inbox) {
+        match Line::dial(&self.url, &dial, &self.inbox) {
             Ok(line) => self.line = Some(line),
             Err(thrown) => self.inbox.push(SignallerEvent::Down(Down::Lost(page::why(&thrown)))),
         }
@@ -97,11 +98,10 @@ enum State {
 }
 
 impl Line {
-    fn dial(url: &str, dialect: Dialect, inbox: &Rc<Inbox>) -> Result<Self, JsValue> {
-        let socket = match dialect {
-            Dialect::Coplay => WebSocket::new_with_str(url, SUBPROTOCOL)?,
-            Dialect::Matchbox => WebSocket::new(url)?,
-        };
+    fn dial(url: &str, dial: &Dial, inbox: &Rc<Inbox>) -> Result<Self, JsValue> {
+        let dialect = dial.dialect;
+        let offers: Array = dial.subprotocols().into_iter().map(JsValue::from).collect();
+        let socket = WebSocket::new_with_str_sequence(url, &offers)?;
         let state = Rc::new(Cell::new(State::Dialled));
         let over = {
             let (inbox, state) = (inbox.clone(), state.clone());

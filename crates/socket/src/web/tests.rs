@@ -6,6 +6,8 @@ use wasm_bindgen_futures::JsFuture;
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
 use super::{page::OnPageHide, path::Pair, *};
+use coplay_proto::signal::lobby::Credentials;
+
 use crate::{PathKind, Rendezvous};
 
 wasm_bindgen_test_configure!(run_in_browser);
@@ -60,7 +62,7 @@ async fn an_attempt_that_is_given_up_midway_leaves_nothing_behind() {
     let before = Rc::strong_count(&a.inbox);
     // Somebody who never answers: a's offer is being made when it is stopped.
     let mut silent = rendezvous.signaller();
-    silent.dial(crate::Dialect::Coplay);
+    silent.dial(crate::Dialect::Coplay.into());
     while a.poll(now()).is_some() {}
     let peer = *a.peers.keys().next().expect("an attempt");
     a.disconnect(peer);

@@ -73,7 +73,7 @@ impl Peer {
                     self.received.push((peer, lane, bytes));
                 }
                 SocketEvent::Failed(error) => panic!("{error}"),
-                SocketEvent::Leader(_) | SocketEvent::Signaling(_) => {}
+                SocketEvent::Leader(_) | SocketEvent::Room(_) | SocketEvent::Signaling(_) => {}
             }
         }
     }
@@ -275,7 +275,7 @@ pub(crate) struct Intruder {
 impl Intruder {
     pub(crate) fn enter(rendezvous: &Rendezvous) -> Self {
         let mut line = rendezvous.signaller();
-        line.dial(Dialect::Matchbox);
+        line.dial(Dialect::Matchbox.into());
         let mut intruder = Self { line, me: None };
         // What follows are offers, which come as soon as they may.
         if let Some(ServerMessage::IdAssigned(me)) = intruder.hear() {

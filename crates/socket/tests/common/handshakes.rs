@@ -15,7 +15,7 @@ use coplay_proto::{
     signal::{ClientMessage, IceServer, ServerMessage, Signal},
 };
 use coplay_socket::{
-    Dialect, IceTransportPolicy, MaybeSend, Rendezvous, Signaller, SignallerEvent, SocketConfig, Waker, connect_by,
+    Dial, IceTransportPolicy, MaybeSend, Rendezvous, Signaller, SignallerEvent, SocketConfig, Waker, connect_by,
 };
 
 use super::{
@@ -32,8 +32,8 @@ struct Between<F> {
 }
 
 impl<F: FnMut(Signal) -> Vec<Signal> + MaybeSend> Signaller for Between<F> {
-    fn dial(&mut self, dialect: Dialect) {
-        self.line.dial(dialect);
+    fn dial(&mut self, dial: Dial) {
+        self.line.dial(dial);
     }
 
     fn send(&mut self, message: ClientMessage) {

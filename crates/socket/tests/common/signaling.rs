@@ -66,7 +66,8 @@ async fn attend(manner: Manner, stream: TcpStream, me: PeerId, members: Members)
         }
         Manner::Stock => Ok(response),
         Manner::Coplay | Manner::Saying(_) => {
-            assert_eq!(request.headers()[SEC_WEBSOCKET_PROTOCOL], SUBPROTOCOL);
+            let offered = request.headers()[SEC_WEBSOCKET_PROTOCOL].to_str().expect("text").split(", ").next();
+            assert_eq!(offered, Some(SUBPROTOCOL));
             let chosen = HeaderValue::from_static(SUBPROTOCOL);
             response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, chosen);
             Ok(response)
@@ -91,6 +92,9 @@ async fn attend(manner: Manner, stream: TcpStream, me: PeerId, members: Members)
                 members: everyone,
                 max: None,
                 ice_servers: Vec::new(),
+                resume: None,
+                resumed: false,
+                lobby: None,
             })),
         }
     };

@@ -25,7 +25,7 @@ impl Scene {
     fn enter_with(&mut self, peer: PeerId, coplay: bool, frames: u32) -> Result<(), SignalError> {
         let (outbox, inbox) = outbox(frames, 64 * 1024);
         self.inboxes.insert(peer, inbox);
-        self.group.admit(Newcomer { peer, coplay, ice_servers: Vec::new(), topology: None, outbox }, "room")
+        self.group.admit(newcomer(peer, coplay, None, outbox), Greeting::default())
     }
 
     fn enter(&mut self, peers: &[PeerId]) {
@@ -55,6 +55,10 @@ impl Scene {
         }
         Some(heard)
     }
+}
+
+fn newcomer(peer: PeerId, coplay: bool, topology: Option<Topology>, outbox: Outbox) -> Newcomer {
+    Newcomer { peer, coplay, ice_servers: Vec::new(), topology, from: None, outbox }
 }
 
 /// What a future comes to without waiting.
@@ -174,9 +178,9 @@ fn a_full_room_and_another_topology_are_refused() {
     assert_eq!(scene.enter_with(B, true, 64), Err(SignalError::RoomFull { max: 1 }));
     let (outbox, _inbox) = outbox(64, 64);
     let host = Some(Topology::Host);
-    let newcomer = Newcomer { peer: B, coplay: true, ice_servers: Vec::new(), topology: host, outbox };
+    let newcomer = newcomer(B, true, host, outbox);
     let differs = SignalError::TopologyDiffers { room: Topology::Mesh, asked: Topology::Host };
-    assert_eq!(scene.group.admit(newcomer, "room"), Err(differs));
+    assert_eq!(scene.group.admit(newcomer, Greeting::default()), Err(differs));
     assert_eq!(scene.heard(A).unwrap().len(), 1, "nobody was announced");
 }
 

@@ -158,9 +158,7 @@ impl Platform {
                 assert!(!matches!(&reason, CloseReason::Failed(why) if why.is_empty()));
                 Some(peer)
             }
-            Output::Event(_) | Output::Dial(_) | Output::Send(ClientMessage::KeepAlive | ClientMessage::Report(_)) => {
-                None
-            }
+            Output::Event(_) | Output::Dial(_) | Output::Send(_) => None,
         }
     }
 
