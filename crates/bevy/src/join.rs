@@ -1,6 +1,6 @@
 //! How does a peer get into a room? What is asked for, by whom to meet the others, and the start of the session.
 
-use std::{fmt, fmt::Write as _, sync::Arc};
+use std::{fmt, fmt::Write as _, net::IpAddr, ops::RangeInclusive, sync::Arc};
 
 use bevy_app::App;
 use bevy_ecs::{event::Event, observer::On, resource::Resource, system::Commands, world::World};
@@ -8,7 +8,11 @@ use coplay_proto::{
     Topology,
     link::LinkConfig,
     session::{Session, SessionConfig},
-    signal::{IceServer, query},
+    signal::{
+        IceServer,
+        lobby::{Listing, MAX_PASSWORD, Password, QuickMatch, TooLong},
+        query,
+    },
 };
 use coplay_socket::{IceTransportPolicy, Network, Socket, SocketConfig};
 
@@ -16,7 +20,7 @@ use crate::{
     net::{Clock, Links, Net},
     registry,
     relay::Relay,
-    room::{self, Room, RoomState},
+    room::{self, Room, RoomError, RoomState},
 };
 
 /// Ticks a second, unless the plugin is told otherwise.
@@ -28,11 +32,14 @@ pub(crate) const TICK_RATE: u16 = 60;
 /// says why.
 #[derive(Event, Clone, Debug)]
 pub struct JoinRoom {
-    room: Option<String>,
+    way: Way,
     topology: Topology,
     signaling: Option<String>,
     existing: bool,
     max_players: Option<u16>,
+    listing: Listing,
+    /// What of the above cannot be said.
+    mistake: Option<TooLong>,
     socket: SocketConfig,
     connect: Option<Connect>,
 }
@@ -44,20 +51,31 @@ impl JoinRoom {
     /// which a player may have typed, the present room is left as with any, and [`RoomFailed`](crate::RoomFailed) tells
     /// what is allowed ([`RoomError::Name`](crate::RoomError::Name), N0009).
     pub fn room(name: impl Into<String>) -> Self {
-        Self { room: Some(name.into()), ..Self::new_room() }
+        Self { way: Way::Room(name.into()), ..Self::new_room() }
     }
 
     /// A new room with a short code: [`Room::code`].
     pub fn new_room() -> Self {
         Self {
-            room: None,
+            way: Way::NewRoom,
             topology: Topology::Mesh,
             signaling: None,
             existing: false,
             max_players: None,
+            listing: Listing::default(),
+            mistake: None,
             socket: SocketConfig::default(),
             connect: None,
         }
+    }
+
+    /// A new room with so many players, 2 to 64, whoever they are: those who ask for as many, of the same
+    /// [game](Self::game), [version](Self::version) and topology, meet in the order in which they asked.
+    ///
+    /// Until there are enough, [`RoomState`] is `Joining`, and [`MatchWaiting`](crate::MatchWaiting) says how many wait;
+    /// [`LeaveRoom`] waits no more. It needs `coplay-signaling`: a `matchbox_server` knows no such thing.
+    pub fn quick_match(players: u16) -> Self {
+        Self { way: Way::QuickMatch(players), ..Self::new_room() }
     }
 
     /// Every peer owns what it spawns, and is connected with every other. The default.
@@ -98,6 +116,62 @@ impl JoinRoom {
         self
     }
 
+    /// Puts the room, if this peer makes it, into the public list: [`WatchLobbies`](crate::WatchLobbies).
+    #[must_use]
+    pub fn public(mut self) -> Self {
+        self.listing.public = true;
+        self
+    }
+
+    /// The game's name, at most 64 bytes: what the public list is filtered by, and quick matches are made by. One
+    /// signaling server may serve many games. Default empty.
+    #[must_use]
+    pub fn game(mut self, name: impl Into<String>) -> Self {
+        self.listing.game = name.into();
+        self
+    }
+
+    /// The game's version, at most 32 bytes, compared letter by letter. Default empty.
+    #[must_use]
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.listing.version = version.into();
+        self
+    }
+
+    /// Something else that a menu is to know of the room, if this peer makes it, such as `("map", "canyon")`. At most 16
+    /// keys of 1 to 32 of `A-Z a-z 0-9 - _ .`, values of at most 128 bytes, 1 KiB in all; more, and
+    /// [`RoomFailed`](crate::RoomFailed) says what is too long (N0010). [`ChangeRoom`](crate::ChangeRoom) changes it.
+    #[must_use]
+    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.mistake = self.mistake.or(self.listing.metadata.set(key, value).err());
+        self
+    }
+
+    /// The password of the room, at most 128 bytes: asked of everyone who joins, and set by whoever makes it. Without the
+    /// right one [`RoomFailed`](crate::RoomFailed) says `PasswordNeeded`, `WrongPassword` or `TooManyAttempts`
+    /// ([`SignalError`](crate::SignalError)).
+    #[must_use]
+    pub fn password(mut self, password: impl Into<String>) -> Self {
+        self.socket.password = Some(Password::from(password));
+        self
+    }
+
+    /// The UDP ports to connect by, on native: one for each peer. A host behind a firewall then needs one rule. Default
+    /// any.
+    #[must_use]
+    pub fn udp_ports(mut self, ports: RangeInclusive<u16>) -> Self {
+        self.socket.udp_ports = Some(ports);
+        self
+    }
+
+    /// The addresses that the internet has for this machine, on native, where a router or a cloud forwards them:
+    /// peers are told of them. Default none.
+    #[must_use]
+    pub fn external_ips(mut self, ips: impl IntoIterator<Item = IpAddr>) -> Self {
+        self.socket.external_ips = ips.into_iter().collect();
+        self
+    }
+
     /// Another STUN or TURN server, besides those that the signaling server names.
     #[must_use]
     pub fn ice_server(mut self, server: IceServer) -> Self {
@@ -129,8 +203,12 @@ impl JoinRoom {
 
     fn url(&self) -> String {
         let server = self.signaling.clone().unwrap_or_else(coplay_socket::default_signaling_url);
+        if let Way::QuickMatch(players) = self.way {
+            let Listing { game, version, .. } = self.listing.clone();
+            return QuickMatch { game, version, size: players.into(), topology: self.topology }.url(&server);
+        }
         let mut url = format!("{}/", server.trim_end_matches('/'));
-        for byte in self.room.iter().flat_map(|room| room.bytes()) {
+        for byte in self.name().bytes() {
             if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
                 url.push(byte.into());
             } else {
@@ -143,14 +221,54 @@ impl JoinRoom {
             Topology::Host => "host",
         };
         _ = write!(url, "?{}={topology}", query::TOPOLOGY);
-        if let Some(max) = self.max_players {
-            _ = write!(url, "&{}={max}", query::MAX);
-        }
+        // What the session goes by as well, so that signaling turns away whom the session would.
+        _ = write!(url, "&{}={}", query::MAX, self.players());
         if self.existing {
             _ = write!(url, "&{}=1", query::EXISTING);
         }
+        self.listing.append_to(&mut url);
         url
     }
+
+    /// How many players the room takes.
+    fn players(&self) -> u16 {
+        let default = SessionConfig::default_max_players(self.topology);
+        match self.way {
+            Way::QuickMatch(players) => players,
+            _ => self.max_players.unwrap_or(default),
+        }
+    }
+
+    /// The room's name, if it is known.
+    fn name(&self) -> &str {
+        match &self.way {
+            Way::Room(name) => name,
+            Way::NewRoom | Way::QuickMatch(_) => "",
+        }
+    }
+
+    /// Whether all of it can be said.
+    fn check(&self) -> Result<(), RoomError> {
+        if let Way::Room(name) = &self.way {
+            room::check_name(name)?;
+        }
+        let password = self.socket.password.as_ref().map(Password::expose);
+        match self.mistake {
+            Some(mistake) => Err(mistake.into()),
+            None if password.is_some_and(|password| !(1..=MAX_PASSWORD).contains(&password.len())) => {
+                Err(TooLong::Password.into())
+            }
+            None => Ok(self.listing.check()?),
+        }
+    }
+}
+
+/// Which room is meant.
+#[derive(Clone, Debug)]
+enum Way {
+    Room(String),
+    NewRoom,
+    QuickMatch(u16),
 }
 
 /// Leaves the room. Trigger it: `commands.trigger(LeaveRoom)`.
@@ -187,19 +305,15 @@ pub(crate) fn plugin(app: &mut App) {
 /// Begins to join.
 pub(crate) fn join(world: &mut World, asked: &JoinRoom) {
     room::leave(world);
-    if let Some(name) = &asked.room
-        && let Err(bad) = room::check_name(name)
-    {
-        return room::close(world, Some(bad.into()));
+    if let Err(bad) = asked.check() {
+        return room::close(world, Some(bad));
     }
     let table = registry::table(world);
     let rate = world.resource::<TickRate>().0;
     let now = world.resource::<Clock>().now;
     let mut config = SessionConfig::new(asked.topology, table.schema.clone());
     config.tick_rate = rate;
-    if let Some(players) = asked.max_players {
-        config.max_players = players;
-    }
+    config.max_players = asked.players();
     let url = asked.url();
     tracing::debug!("joining {url}");
     let network = match &asked.connect {
@@ -218,7 +332,7 @@ pub(crate) fn join(world: &mut World, asked: &JoinRoom) {
     world.non_send_mut::<Links>().0 = Some(network);
     let room = &mut *world.resource_mut::<Room>();
     room.topology = asked.topology;
-    room.code = asked.room.clone().unwrap_or_default();
+    room.code = asked.name().to_owned();
     room::set_state(world, RoomState::Joining);
 }
 
@@ -229,8 +343,27 @@ mod tests {
     #[test]
     fn the_url_says_all_that_signaling_has_to_know() {
         let server = "wss://play.example/";
-        assert_eq!(JoinRoom::new_room().signaling(server).url(), "wss://play.example/?topology=mesh");
+        assert_eq!(JoinRoom::new_room().signaling(server).url(), "wss://play.example/?topology=mesh&max=16");
         let room = JoinRoom::room("a.B:c@d+e").host().max_players(4).existing().signaling(server);
         assert_eq!(room.url(), "wss://play.example/a.B%3Ac%40d%2Be?topology=host&max=4&existing=1");
+        let listed =
+            JoinRoom::new_room().public().game("tag").version("2").metadata("map", "sea & sky").signaling(server);
+        let url = "wss://play.example/?topology=mesh&max=16&public=1&game=tag&version=2&meta.map=sea%20%26%20sky";
+        assert_eq!(listed.url(), url);
+        let quick = JoinRoom::quick_match(3).host().game("tag").version("2").signaling(server);
+        assert_eq!(quick.url(), "wss://play.example/-/match?size=3&topology=host&game=tag&version=2");
+    }
+
+    #[test]
+    fn what_cannot_be_said_is_known_before_anybody_is_asked() {
+        let wrong = |join: JoinRoom| join.check().expect_err("it cannot be said").to_string();
+        assert!(wrong(JoinRoom::room("a b")).starts_with("N0009"));
+        let error = wrong(JoinRoom::new_room().game("x".repeat(65)));
+        assert!(error.starts_with("N0010") && error.contains("64 bytes"), "{error}");
+        assert!(
+            wrong(JoinRoom::new_room().metadata("map", "x".repeat(129)).metadata("mode", "tag")).contains("128 bytes")
+        );
+        assert!(wrong(JoinRoom::new_room().password("")).contains("a password has 1 to 128 bytes"));
+        assert_eq!(JoinRoom::new_room().password("x").metadata("map", "sea").check(), Ok(()));
     }
 }

@@ -127,6 +127,7 @@ mod inputs;
 mod interpolate;
 mod join;
 mod kick;
+mod lobby;
 mod net;
 mod offline;
 mod part;
@@ -138,6 +139,7 @@ mod relay;
 mod room;
 mod scene;
 mod schedule;
+mod settings;
 mod snapshot;
 mod spawn;
 // A game is tested on the machine that it is written on: the sockets in memory do not cross threads on the web.
@@ -164,7 +166,10 @@ pub use coplay_proto::{
     MemberId, NetId, PeerId, Topology,
     conditioner::{Bursts, Conditions},
     session::{Denied, DisconnectReason, Target},
-    signal::IceServer,
+    signal::{
+        IceServer, SignalError,
+        lobby::{Lobby, Metadata, TooLong},
+    },
 };
 pub use coplay_socket::{IceTransportPolicy, PathKind, Socket, SocketError};
 pub use diagnostics::NetDiagnosticsPlugin;
@@ -172,12 +177,14 @@ pub use events::{EventNotAdded, NetCommandsExt, Received};
 pub use interpolate::NetInterpolationPlugin;
 pub use join::{JoinRoom, LeaveRoom};
 pub use kick::KickPeer;
+pub use lobby::{Lobbies, LobbiesChanged, LobbiesError, LobbiesFailed, LobbiesState, UnwatchLobbies, WatchLobbies};
 pub use peers::{Peer, PeerDenied, PeerJoined, PeerLeft, PeerPath, PeerRefused, PlayerEntered, Unresponsive};
 pub use plugin::{CoplayPlugins, RoomPlugin};
 pub use registry::AppNetExt;
 pub use room::{BadRoomName, Room, RoomError, RoomFailed, RoomState};
 pub use scene::SceneId;
 pub use schedule::{NetSystems, Simulate};
+pub use settings::{ChangeRoom, MatchWaiting, RoomChanged, RoomDenial, RoomDenied};
 pub use snapshot::snapshot;
 #[cfg(not(target_arch = "wasm32"))]
 pub use test_net::TestNet;
@@ -191,9 +198,10 @@ pub mod prelude {
     #[cfg(not(target_arch = "wasm32"))]
     pub use crate::TestNet;
     pub use crate::{
-        AppNetExt, ControlledBy, CoplayPlugins, DisconnectReason, JoinRoom, KickPeer, LeaveRoom, Mine, NetCommandsExt,
-        NetEntity, NetEvent, NetField, NetInput, NetSystems, Networked, Owned, PathKind, Peer, PeerDenied, PeerId,
-        PeerJoined, PeerLeft, PeerPath, PeerRefused, PlayerEntered, Received, Room, RoomFailed, RoomState, SceneId,
-        Shared, Simulate, Simulated, Target, Topology, Unresponsive,
+        AppNetExt, ChangeRoom, ControlledBy, CoplayPlugins, DisconnectReason, JoinRoom, KickPeer, LeaveRoom, Lobbies,
+        LobbiesChanged, LobbiesFailed, LobbiesState, Lobby, MatchWaiting, Metadata, Mine, NetCommandsExt, NetEntity,
+        NetEvent, NetField, NetInput, NetSystems, Networked, Owned, PathKind, Peer, PeerDenied, PeerId, PeerJoined,
+        PeerLeft, PeerPath, PeerRefused, PlayerEntered, Received, Room, RoomChanged, RoomDenied, RoomFailed, RoomState,
+        SceneId, Shared, Simulate, Simulated, Target, Topology, Unresponsive, UnwatchLobbies, WatchLobbies,
     };
 }

@@ -12,9 +12,9 @@ use coplay_proto::{
     link::{Figures, LinkEvent},
     session::{Fact, Input, Output, Session},
 };
-use coplay_socket::{Entered, Network, NetworkEvent, Path, SocketError};
+use coplay_socket::{Entered, Network, NetworkEvent, Path, RoomEvent, SocketError};
 
-use crate::{peers, registry::Type, relay::Relay, room, room::RoomError};
+use crate::{peers, registry::Type, relay::Relay, room, room::RoomError, settings};
 
 /// The most that one frame of the game takes from the links, and the most bytes of it, so that nobody can keep a frame busy
 /// by sending without a pause. What is left is taken with the next frame. It is as much as may wait for a frame.
@@ -97,6 +97,9 @@ pub(crate) fn poll(world: &mut World) {
     for (peer, path) in news.paths {
         peers::reached(world, peer, &path);
     }
+    for event in news.room {
+        settings::told(world, event);
+    }
     if let Some(error) = news.failed {
         room::close(world, Some(RoomError::Socket(error)));
     }
@@ -108,6 +111,7 @@ struct News {
     entered: Vec<Entered>,
     figures: Vec<(PeerId, Figures)>,
     paths: Vec<(PeerId, Path)>,
+    room: Vec<RoomEvent>,
     failed: Option<SocketError>,
 }
 
@@ -154,7 +158,7 @@ fn hear(net: &mut Net, network: &mut Network, now: Duration) -> News {
                 }
             }
             NetworkEvent::Path(peer, path) => news.paths.push((peer, path)),
-            NetworkEvent::Room(event) => tracing::debug!("room: {event:?}"),
+            NetworkEvent::Room(event) => news.room.push(event),
             NetworkEvent::Signaling(state) => tracing::debug!("signaling: {state:?}"),
             NetworkEvent::Failed(error) => news.failed = Some(error),
         }

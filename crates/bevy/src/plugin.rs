@@ -1,5 +1,7 @@
 //! What does a game add? One group of plugins, told which room to join.
 
+use std::{net::IpAddr, ops::RangeInclusive};
+
 use bevy_app::{
     App, FixedLast, FixedPreUpdate, Last, Plugin, PluginGroup, PluginGroupBuilder, PostStartup, PostUpdate, PreStartup,
     PreUpdate,
@@ -18,7 +20,7 @@ use crate::{
     inputs,
     interpolate::NetInterpolationPlugin,
     join::{self, JoinRoom, TICK_RATE, TickRate},
-    kick,
+    kick, lobby,
     net::{self, Clock, Links, Net},
     offline, peers,
     refs::Refs,
@@ -26,6 +28,7 @@ use crate::{
     room::{Room, RoomState},
     scene::SceneId,
     schedule::{self, NetSystems},
+    settings,
 };
 
 /// Everything that a game needs to share entities and events. Add it after `DefaultPlugins` or `MinimalPlugins`:
@@ -61,8 +64,13 @@ impl CoplayPlugins {
         Self { room: RoomPlugin::default() }
     }
 
-    /// As asked for.
-    pub(crate) fn joining(join: JoinRoom) -> Self {
+    /// Meets so many players at start: [`JoinRoom::quick_match`].
+    pub fn quick_match(players: u16) -> Self {
+        Self::joining(JoinRoom::quick_match(players))
+    }
+
+    /// As asked for: `CoplayPlugins::joining(JoinRoom::room("attic").metadata("map", "canyon"))`.
+    pub fn joining(join: JoinRoom) -> Self {
         Self { room: RoomPlugin { join: Some(join), ..RoomPlugin::default() } }
     }
 
@@ -94,6 +102,36 @@ impl CoplayPlugins {
     /// See [`JoinRoom::max_players`].
     pub fn max_players(self, players: u16) -> Self {
         self.with(|join| join.max_players(players))
+    }
+
+    /// See [`JoinRoom::public`].
+    pub fn public(self) -> Self {
+        self.with(JoinRoom::public)
+    }
+
+    /// See [`JoinRoom::game`].
+    pub fn game(self, name: impl Into<String>) -> Self {
+        self.with(|join| join.game(name))
+    }
+
+    /// See [`JoinRoom::version`].
+    pub fn version(self, version: impl Into<String>) -> Self {
+        self.with(|join| join.version(version))
+    }
+
+    /// See [`JoinRoom::password`].
+    pub fn password(self, password: impl Into<String>) -> Self {
+        self.with(|join| join.password(password))
+    }
+
+    /// See [`JoinRoom::udp_ports`].
+    pub fn udp_ports(self, ports: RangeInclusive<u16>) -> Self {
+        self.with(|join| join.udp_ports(ports))
+    }
+
+    /// See [`JoinRoom::external_ips`].
+    pub fn external_ips(self, ips: impl IntoIterator<Item = IpAddr>) -> Self {
+        self.with(|join| join.external_ips(ips))
     }
 
     /// See [`JoinRoom::ice_server`].
@@ -165,7 +203,7 @@ impl Plugin for RoomPlugin {
         app.world_mut().init_non_send::<Links>();
         schedule::configure(app);
         registry::add_built_in(app);
-        app.add_plugins((control::plugin, peers::plugin, join::plugin, kick::plugin));
+        app.add_plugins((control::plugin, peers::plugin, join::plugin, kick::plugin, lobby::plugin, settings::plugin));
         let join = self.join.clone();
         app.add_systems(PreStartup, |world: &mut World| _ = registry::table(world))
             .add_systems(PostStartup, move |world: &mut World| match &join {

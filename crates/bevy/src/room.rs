@@ -10,7 +10,11 @@ use bevy_ecs::{
 };
 use bevy_reflect::{Reflect, std_traits::ReflectDefault};
 use bevy_state::state::{NextState, States};
-use coplay_proto::{MemberId, PeerId, Topology, session::DisconnectReason};
+use coplay_proto::{
+    MemberId, PeerId, Topology,
+    session::DisconnectReason,
+    signal::lobby::{Lobby, TooLong},
+};
 use coplay_socket::{Entered, SocketError};
 
 use crate::{
@@ -50,6 +54,7 @@ pub struct Room {
     pub(crate) leader: Option<PeerId>,
     pub(crate) state: RoomState,
     pub(crate) tick: f64,
+    pub(crate) lobby: Option<Box<Lobby>>,
 }
 
 impl Default for Room {
@@ -62,6 +67,7 @@ impl Default for Room {
             leader: None,
             state: RoomState::Offline,
             tick: 0.0,
+            lobby: None,
         }
     }
 }
@@ -101,6 +107,12 @@ impl Room {
         }
     }
 
+    /// The room's settings: its metadata, how many it takes, whether it is locked. `None` until signaling has told of them,
+    /// and where it does not: in a room of a `matchbox_server`.
+    pub fn lobby(&self) -> Option<&Lobby> {
+        self.lobby.as_deref()
+    }
+
     /// The room's clock at the start of this frame, in ticks. 0 while not joined.
     pub fn tick(&self) -> f64 {
         self.tick
@@ -124,6 +136,9 @@ pub enum RoomError {
     /// No room can have this name: N0009.
     #[error(transparent)]
     Name(#[from] BadRoomName),
+    /// Something that was to be said about the room is too long: N0010.
+    #[error("N0010: {0}")]
+    TooLong(#[from] TooLong),
     /// The session ended, or did not take this peer.
     #[error("out of the session: {0}")]
     Session(#[from] DisconnectReason),
@@ -132,19 +147,19 @@ pub enum RoomError {
 /// The most bytes of a room's name.
 const MAX_NAME: usize = 64;
 /// What signaling keeps for itself.
-const RESERVED: &str = "healthz";
+const RESERVED: [&str; 3] = ["healthz", "metrics", "readyz"];
 
 /// A name that no room can have, and that signaling refuses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "N0009: no room can be named `{0}`: use 1 to {MAX_NAME} of the characters A-Z a-z 0-9 - _ . ~ : @ + (not `{RESERVED}`)"
+    "N0009: no room can be named `{0}`: use 1 to {MAX_NAME} of the characters A-Z a-z 0-9 - _ . ~ : @ + (not {reserved})", reserved = RESERVED.join(", ")
 )]
 pub struct BadRoomName(String);
 
 /// Whether a room can have this name.
 pub(crate) fn check_name(name: &str) -> Result<(), BadRoomName> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~:@+".contains(&byte);
-    let good = (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(plain) && name != RESERVED;
+    let good = (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(plain) && !RESERVED.contains(&name);
     // What is long was pasted: its beginning is enough to know it by.
     good.then_some(()).ok_or_else(|| BadRoomName(name.chars().take(MAX_NAME).collect()))
 }
@@ -181,6 +196,7 @@ pub(crate) fn close(world: &mut World, error: Option<RoomError>) {
     net.relay = Relay::default();
     // Dropping it says goodbye to every peer.
     world.non_send_mut::<Links>().0 = None;
+    world.resource_mut::<Room>().lobby = None;
     set_state(world, RoomState::Offline);
     clear(world, &reason);
     if let Some(error) = error {
@@ -232,7 +248,7 @@ mod tests {
         for good in ["a", "bumper-cars", "A.b_c~d:e@f+9", &"x".repeat(64)] {
             assert_eq!(check_name(good), Ok(()));
         }
-        for bad in ["", " ", "a b", "a/b", "\u{e4}", "a?b", "healthz", &"x".repeat(65)] {
+        for bad in ["", " ", "a b", "a/b", "\u{e4}", "a?b", "healthz", "metrics", &"x".repeat(65)] {
             let error = check_name(bad).expect_err("signaling refuses it").to_string();
             assert!(error.starts_with("N0009") && error.contains("A-Z a-z 0-9 - _ . ~ : @ +"), "{error}");
             assert!(error.len() < 300, "{error}");

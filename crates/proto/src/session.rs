@@ -238,6 +238,11 @@ impl Session {
         }
     }
 
+    /// From now on so many are members at most, this one included, if this peer leads. Who is one stays.
+    pub fn set_max_players(&mut self, players: u16) {
+        self.config.max_players = players;
+    }
+
     /// Leaves the room: closes all links. [`Fact::Closed`] follows, and then nothing more.
     pub fn leave(&mut self) {
         if self.standing != Standing::Closed {

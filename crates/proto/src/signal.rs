@@ -130,7 +130,7 @@ pub enum ServerMessage {
     Room(Box<Lobby>),
     /// Ours: a [`RoomCommand`] was not done; the connection stays.
     Denied(SignalError),
-    /// Ours: the leader removed a member. [`Self::PeerLeft`] follows where there is a connection to it, which is to end.
+    /// Ours, to all but the leader: it removed a member. [`Self::PeerLeft`] follows where there is a connection to it, which is to end.
     Kicked(PeerId),
     /// Ours, at [`path::MATCH`]: how many wait. A [`Self::Welcome`] follows when there are enough.
     Waiting(MatchStatus),

@@ -36,8 +36,8 @@ pub trait Socket: MaybeSend {
     /// Closes the connection to one peer, or gives up making it. [`SocketEvent::Closed`] follows on both sides.
     fn disconnect(&mut self, peer: PeerId);
 
-    /// Has signaling do something with the room, as its leader may. [`RoomEvent`]s tell what came of it. A socket without
-    /// signaling does nothing.
+    /// Has signaling do something with the room, as its leader may. [`RoomEvent`]s tell what came of it. Who removes a peer
+    /// says goodbye to it by [`Self::disconnect`] as well. A socket without signaling does nothing.
     fn room_command(&mut self, command: RoomCommand) {
         let _ = command;
     }
@@ -114,7 +114,7 @@ pub enum SocketEvent {
 pub enum RoomEvent {
     /// The room's settings: after it was entered, and whenever its leader changed them.
     Settings(Box<Lobby>),
-    /// The leader removed this peer. If there was a connection to it, it is closed.
+    /// The leader, which is not this peer, removed that one. If there was a connection to it, it is closed.
     Kicked(PeerId),
     /// A command to the room was not done.
     Denied(SignalError),

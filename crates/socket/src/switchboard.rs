@@ -321,14 +321,16 @@ impl Switchboard {
 
     /// Nothing more is tried. Who was removed from the room has no more to do with its members.
     fn fail(&mut self, error: SocketError) {
-        if let SocketError::Refused(SignalError::Kicked { .. }) = error {
+        let kicked = matches!(error, SocketError::Refused(SignalError::Kicked { .. }));
+        // It is told before the links that end by it.
+        self.event(SocketEvent::Failed(error));
+        if kicked {
             let peers: Vec<PeerId> = self.peers.keys().copied().collect();
             for peer in peers {
                 self.close(peer, CloseReason::Failed("the leader of the room removed this player".into()));
             }
         }
         self.signaling = Signaling::Failed;
-        self.event(SocketEvent::Failed(error));
     }
 
     fn message(&mut self, now: Duration, message: ServerMessage) {

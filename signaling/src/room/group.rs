@@ -185,13 +185,14 @@ impl Group {
         self.drop_slow();
     }
 
-    /// Removes a member and tells it why, and everyone that it did not go by itself. Returns from where it came; `None`
+    /// Removes a member and tells it why, and the others that it did not go by itself; but not the leader, who had that
+    /// done, and may have something to say to the member before it closes its link. Returns from where it came; `None`
     /// if it is no member.
     pub(crate) fn kick(&mut self, peer: PeerId, why: SignalError) -> Option<Option<IpAddr>> {
         let member = self.members.iter_mut().find(|member| member.peer == peer)?;
         member.outbox.dismiss(why);
         let from = member.from;
-        for member in self.members.iter().filter(|member| member.coplay && member.peer != peer) {
+        for member in self.members.iter().skip(1).filter(|member| member.coplay && member.peer != peer) {
             member.say(&ServerMessage::Kicked(peer), &mut self.slow);
         }
         self.remove(peer);

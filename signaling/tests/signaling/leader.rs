@@ -158,8 +158,9 @@ async fn who_is_kicked_is_told_and_its_address_stays_out_for_a_while() {
     member.hears(ServerMessage::NewPeer(bad.me)).await;
     command(&mut leader, RoomCommand::Kick(bad.me)).await;
     assert_eq!(bad.dismissed().await, (SignalError::Kicked { seconds: 1 }, 4403));
+    // The leader knows.
+    member.hears(ServerMessage::Kicked(bad.me)).await;
     for client in [&mut leader, &mut member] {
-        client.hears(ServerMessage::Kicked(bad.me)).await;
         client.hears(ServerMessage::PeerLeft(bad.me)).await;
         assert_eq!(settings(client).await.players, 2);
     }

@@ -124,7 +124,6 @@ async fn who_was_kicked_while_away_does_not_come_back() {
     leader.hears(ServerMessage::NewPeer(gone)).await;
     drop(lost);
     leader.tell(&ClientMessage::Room(RoomCommand::Kick(gone))).await;
-    leader.hears(ServerMessage::Kicked(gone)).await;
     leader.hears(ServerMessage::PeerLeft(gone)).await;
     assert_eq!(back(&server, &mine).await.err(), Some(SignalError::SeatGone));
     until(&server, Occupancy { rooms: 1, peers: 1 }).await;

@@ -57,11 +57,16 @@ pub struct SessionConfig {
 impl SessionConfig {
     /// The defaults.
     pub const fn new(topology: Topology, schema: Schema) -> Self {
-        let max_players = match topology {
+        let max_players = Self::default_max_players(topology);
+        Self { topology, schema, tick_rate: 60, max_players, founding: Duration::from_secs(2), budget: 256_000 }
+    }
+
+    /// [`Self::max_players`] unless it is set: 16 in a mesh, where everyone sends to everyone; 64 under a host.
+    pub const fn default_max_players(topology: Topology) -> u16 {
+        match topology {
             Topology::Mesh => 16,
             Topology::Host => 64,
-        };
-        Self { topology, schema, tick_rate: 60, max_players, founding: Duration::from_secs(2), budget: 256_000 }
+        }
     }
 
     pub(super) fn max_members(&self) -> usize {

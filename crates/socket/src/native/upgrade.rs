@@ -204,6 +204,8 @@ mod tests {
         socket.send(Message::text("hello")).await.expect("it takes it");
         let said = socket.next().await.expect("an answer").expect("a frame");
         assert_eq!(said, Message::text("hello"));
+        // The server has one connection at a time.
+        drop(socket);
         // A server that nobody vouches for, by the roots that are built in, and one of another name.
         assert!(matches!(open(&url, &dial, config).await, Err(Down::Lost(_))));
         let other = format!("wss://127.0.0.1:{}/room", address.port());

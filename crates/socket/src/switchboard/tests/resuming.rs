@@ -145,7 +145,7 @@ fn a_peer_that_was_kicked_is_let_go_by_all_and_lets_go_of_all() {
     let kicked = SignalError::Kicked { seconds: 60 };
     let outputs = desk.say(ServerMessage::Error(kicked.clone()));
     assert!(matches!(closed(&outputs), Some((gone, CloseReason::Failed(_))) if gone == peer(4)), "{outputs:?}");
-    assert_eq!(outputs.last(), Some(&Output::Event(SocketEvent::Failed(SocketError::Refused(kicked)))));
+    assert_eq!(outputs.first(), Some(&Output::Event(SocketEvent::Failed(SocketError::Refused(kicked)))));
     assert_eq!(desk.wait(Duration::from_secs(600)), []);
 }
 
