@@ -9,7 +9,10 @@ use bevy::{
 };
 use bevy_coplay::prelude::*;
 
-use crate::game::{Hit, Pilot};
+use crate::{
+    game::{Hit, Pilot},
+    menu::Menu,
+};
 
 const LINES: usize = 7;
 const LONGEST: usize = 120;
@@ -73,7 +76,15 @@ fn lay_out(mut commands: Commands) {
     commands.spawn((Prompt, Text::default(), TextFont::from_font_size(18.0), node(px(14))));
 }
 
-fn type_line(mut keys: MessageReader<KeyboardInput>, mut typing: ResMut<Typing>, mut commands: Commands) {
+fn type_line(
+    mut keys: MessageReader<KeyboardInput>,
+    mut typing: ResMut<Typing>,
+    menu: Res<Menu>,
+    mut commands: Commands,
+) {
+    if menu.is_open() {
+        return keys.clear();
+    }
     for key in keys.read().filter(|key| key.state == ButtonState::Pressed) {
         match (&key.logical_key, &mut typing.0) {
             (Key::Enter, None) => typing.0 = Some(String::new()),

@@ -6,6 +6,7 @@ use bevy_coplay::prelude::*;
 use crate::{
     chat::Typing,
     game::{Body, Steer},
+    menu::Menu,
 };
 
 pub fn plugin(app: &mut App) {
@@ -38,10 +39,12 @@ fn steer(
     camera: Single<(&Camera, &GlobalTransform)>,
     fingers: Res<Fingers>,
     typing: Res<Typing>,
+    menu: Res<Menu>,
 ) {
     let (camera, view) = *camera;
     let pointer = window.cursor_position().and_then(|at| camera.viewport_to_world_2d(view, at).ok());
-    let held = |codes: [KeyCode; 2]| !typing.is_on() && keys.any_pressed(codes);
+    let busy = typing.is_on() || menu.is_open();
+    let held = |codes: [KeyCode; 2]| !busy && keys.any_pressed(codes);
     let axis = |minus, plus| f32::from(held(plus)) - f32::from(held(minus));
     let go = Vec2::new(
         axis([KeyCode::KeyA, KeyCode::ArrowLeft], [KeyCode::KeyD, KeyCode::ArrowRight]),
@@ -53,7 +56,7 @@ fn steer(
             go: fingers.go.unwrap_or(go),
             aim: fingers.aim.map_or(pointed, Vec2::normalize_or_zero),
             fire: fingers.aim.is_some_and(|aim| aim.length() > 0.3)
-                || fingers.go.is_none() && buttons.pressed(MouseButton::Left)
+                || fingers.go.is_none() && !menu.is_open() && buttons.pressed(MouseButton::Left)
                 || held([KeyCode::Space, KeyCode::ControlLeft]),
         };
     }

@@ -62,7 +62,7 @@ fn title(
                 Topology::Host if room.is_leader() => "you host",
                 Topology::Host => "hosted",
             };
-            format!("join code  {}   ({role})\nmove WASD   aim mouse   fire click   chat Enter", room.code())
+            format!("join code  {}   ({role})\nmove WASD   aim mouse   fire click   chat Enter   room Tab", room.code())
         }
         (RoomState::Joining, None) => "joining the room ...".to_owned(),
         (RoomState::Offline, None) => "offline".to_owned(),

@@ -1,7 +1,7 @@
 //! A top-down shoot-out for a minute or for an evening: native, in the browser, or headless with bots.
 //!
 //! What you should see: ships in the colours of their players, a join code at the top, the score with each player's
-//! ping and path at the right, and a chat line at the bottom.
+//! ping and path at the right, and a chat line at the bottom. Without a room in the options, a menu comes first.
 
 #![allow(unreachable_pub, reason = "in a game of one program, `pub` is shorter and says the same")]
 
@@ -11,6 +11,7 @@ mod controls;
 mod game;
 mod hud;
 mod look;
+mod menu;
 mod options;
 mod orbs;
 mod sparks;
@@ -28,7 +29,7 @@ fn main() -> AppExit {
     } else {
         let window = WindowPlugin { primary_window: Some(options.window()), ..default() };
         app.add_plugins(DefaultPlugins.set(log).set(window));
-        app.add_plugins((controls::plugin, look::plugin, sparks::plugin, hud::plugin, chat::plugin));
+        app.add_plugins((controls::plugin, look::plugin, sparks::plugin, hud::plugin, chat::plugin, menu::plugin));
     }
     app.add_plugins((options.net(), game::plugin, orbs::plugin, bots::plugin)).insert_resource(options);
     app.run()

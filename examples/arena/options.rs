@@ -3,11 +3,19 @@
 use bevy::{prelude::*, window::WindowPosition};
 use bevy_coplay::prelude::*;
 
+/// What the arena is called where games are listed, and which of them play together.
+pub const GAME: &str = "coplay arena";
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 const HELP: &str = "arena: a coplay example game
 
-  --room NAME         meet in this room, or make it (default: arena)
+  (none of the next)  a menu: public rooms, quick match, codes; without a window the room 'arena'
+  --room NAME         meet in this room, or make it
   --join CODE         meet in the room with this code, if it is there; small letters will do
   --new               make a new room; its code is shown at the top
+  --quick N           play with the next N-1 players who want that, too
+  --public            put the room, if it is made, into the public list
+  --password WORD     the room's password
   --topology mesh|host  who decides (default: mesh); the same for all players of a room
   --signaling URL     where to meet (default: ws://127.0.0.1:3536, or the page's own server)
   --name NAME         your name
@@ -23,6 +31,9 @@ pub struct Options {
     pub room: Option<String>,
     pub join: Option<String>,
     pub new: bool,
+    pub quick: Option<u16>,
+    pub public: bool,
+    pub password: Option<String>,
     pub host: bool,
     pub signaling: Option<String>,
     pub name: Option<String>,
@@ -54,6 +65,9 @@ impl Options {
                 "room" => options.room = Some(value),
                 "join" => options.join = Some(value),
                 "new" => options.new = true,
+                "quick" => options.quick = Some(number()?.clamp(2, 16) as u16),
+                "public" => options.public = true,
+                "password" => options.password = Some(value),
                 "topology" if value == "host" || value == "mesh" => options.host = value == "host",
                 "topology" => return Err(format!("--topology takes host or mesh, not '{value}'")),
                 "signaling" => options.signaling = Some(value),
@@ -79,17 +93,26 @@ impl Options {
 
     /// How to meet the others.
     pub fn net(&self) -> CoplayPlugins {
-        let net = match (&self.join, self.offline, self.new) {
-            (_, true, _) => CoplayPlugins::offline(),
-            (Some(code), ..) => CoplayPlugins::room(code).existing(),
-            (_, _, true) => CoplayPlugins::new_room(),
-            _ => CoplayPlugins::room(self.room.as_deref().unwrap_or("arena")),
+        let join = match (&self.join, &self.room, self.quick) {
+            _ if self.offline => return CoplayPlugins::offline(),
+            (Some(code), ..) => JoinRoom::room(code).existing(),
+            (_, Some(name), _) => JoinRoom::room(name),
+            (.., Some(players)) => JoinRoom::quick_match(players),
+            _ if self.new => JoinRoom::new_room(),
+            _ if self.headless => JoinRoom::room("arena"),
+            _ => return CoplayPlugins::offline(),
         };
-        let net = if self.host { net.host() } else { net.mesh() };
-        match &self.signaling {
-            Some(url) => net.signaling(url),
-            None => net,
-        }
+        let join = if self.host { join.host() } else { join.mesh() };
+        let join = if self.public { join.public() } else { join };
+        let join = match &self.password {
+            Some(password) => join.password(password),
+            None => join,
+        };
+        let join = match &self.signaling {
+            Some(url) => join.signaling(url),
+            None => join,
+        };
+        CoplayPlugins::joining(join.game(GAME).version(VERSION))
     }
 
     /// The window, or the page's canvas.
@@ -109,7 +132,7 @@ impl Options {
 /// Name and value of each argument; flags have an empty value.
 #[cfg(not(target_arch = "wasm32"))]
 fn arguments() -> Vec<(String, String)> {
-    const FLAGS: [&str; 5] = ["new", "headless", "offline", "help", "h"];
+    const FLAGS: [&str; 6] = ["new", "public", "headless", "offline", "help", "h"];
     let mut words = std::env::args().skip(1);
     let mut arguments = Vec::new();
     while let Some(word) = words.next() {

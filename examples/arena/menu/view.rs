@@ -1,0 +1,126 @@
+//! How the menu looks, to who sees it and to who has it read out.
+
+use bevy::prelude::*;
+use bevy_coplay::prelude::*;
+
+use super::{Line, Menu, Page, act, rows};
+
+const BACK: Color = Color::srgba(0.03, 0.04, 0.08, 0.9);
+const CHOSEN: Color = Color::srgb(0.16, 0.24, 0.42);
+const TEXT: Color = Color::srgb(0.85, 0.89, 1.0);
+const DIM: Color = Color::srgb(0.55, 0.6, 0.8);
+
+#[derive(Component)]
+struct Panel;
+
+/// The row's place in the list.
+#[derive(Component, Clone, Copy)]
+struct Row(usize);
+
+/// What was drawn last.
+#[derive(Resource, Default, PartialEq)]
+struct Shown {
+    title: String,
+    rows: Vec<String>,
+    chosen: usize,
+    notice: String,
+}
+
+pub(super) fn plugin(app: &mut App) {
+    app.init_resource::<Shown>().add_systems(Startup, lay_out).add_systems(Update, (click, draw).chain());
+}
+
+fn lay_out(mut commands: Commands) {
+    let node = Node {
+        position_type: PositionType::Absolute,
+        width: percent(100),
+        height: percent(100),
+        flex_direction: FlexDirection::Column,
+        align_items: AlignItems::Center,
+        justify_content: JustifyContent::Center,
+        row_gap: px(4),
+        ..default()
+    };
+    commands.spawn((Panel, node, BackgroundColor(BACK), GlobalZIndex(10), Visibility::Hidden));
+}
+
+fn click(rows: Query<(&Interaction, &Row), Changed<Interaction>>, mut commands: Commands) {
+    for (_, row) in rows.iter().filter(|(interaction, _)| **interaction == Interaction::Pressed) {
+        let Row(number) = *row;
+        commands.queue(move |world: &mut World| {
+            if let Some((_, action)) = rows::rows(world).into_iter().nth(number) {
+                act(world, action);
+            }
+        });
+    }
+}
+
+fn draw(world: &mut World) {
+    let rows: Vec<String> = rows::rows(world).into_iter().map(|(label, _)| label).collect();
+    // A row may have gone from under the finger.
+    let mut menu = world.resource_mut::<Menu>();
+    menu.chosen = menu.chosen.min(rows.len().saturating_sub(1));
+    let menu = world.resource::<Menu>();
+    let connection = *world.resource::<State<LobbiesState>>().get();
+    let now = Shown { title: title(menu, connection), rows, chosen: menu.chosen, notice: menu.notice.clone() };
+    let (open, room) = (menu.is_open(), world.resource::<Room>());
+    read_out(&now, open, room);
+    if now == *world.resource::<Shown>() {
+        return;
+    }
+    let mut panels = world.query_filtered::<Entity, With<Panel>>();
+    let Ok(panel) = panels.single(world) else { return };
+    let visibility = if open { Visibility::Visible } else { Visibility::Hidden };
+    world.entity_mut(panel).insert(visibility).despawn_related::<Children>().with_children(|panel| {
+        panel.spawn((Text::new(&now.title), TextFont::from_font_size(26.0), TextColor(TEXT)));
+        for (number, label) in now.rows.iter().enumerate() {
+            let back = if number == now.chosen { CHOSEN } else { Color::NONE };
+            let node = Node { padding: UiRect::axes(px(16), px(4)), min_width: px(420), ..default() };
+            panel.spawn((Row(number), Button, node, BackgroundColor(back))).with_child((
+                Text::new(label),
+                TextFont::from_font_size(18.0),
+                TextColor(TEXT),
+            ));
+        }
+        panel.spawn((Text::new(&now.notice), TextFont::from_font_size(16.0), TextColor(DIM)));
+    });
+    world.insert_resource(now);
+}
+
+fn title(menu: &Menu, connection: LobbiesState) -> String {
+    match &menu.page {
+        Page::Closed => String::new(),
+        Page::Rooms if connection == LobbiesState::Open => "coplay arena".to_owned(),
+        Page::Rooms => "coplay arena (looking for rooms ...)".to_owned(),
+        Page::Joining => "joining ...".to_owned(),
+        Page::Room => "this room".to_owned(),
+        Page::Typing(line, text) => match line {
+            Line::Code => format!("code: {text}_"),
+            // Somebody may look over one's shoulder.
+            Line::Password | Line::NewPassword => format!("password: {}_", "*".repeat(text.chars().count())),
+        },
+    }
+}
+
+/// A canvas has no words for a screen reader: the page has them beside it, in an element of its own.
+#[cfg(target_arch = "wasm32")]
+fn read_out(now: &Shown, open: bool, room: &Room) {
+    let Some(place) = web_sys::window().and_then(|w| w.document()).and_then(|page| page.get_element_by_id("spoken"))
+    else {
+        return;
+    };
+    let text = if open {
+        let rows = now.rows.iter().enumerate();
+        let rows = rows.map(|(number, row)| format!("{} {row}", if number == now.chosen { ">" } else { "-" }));
+        [now.title.clone()].into_iter().chain(rows).chain([now.notice.clone()]).collect::<Vec<_>>().join("\n")
+    } else {
+        format!("playing in room {}", room.code())
+    };
+    if place.text_content().as_deref() != Some(&text) {
+        place.set_text_content(Some(&text));
+    }
+}
+
+/// A window is read out by what the system has for it.
+#[cfg(not(target_arch = "wasm32"))]
+fn read_out(_: &Shown, _: bool, _: &Room) {}
