@@ -226,7 +226,7 @@ fn without_a_server_of_ours_a_list_says_what_to_do() {
     let mut games = Games::start(1);
     let watch = WatchLobbies::of(GAME).metadata("", "no key");
     games.apps[0].add_observer(|failed: On<LobbiesFailed>, mut log: Local<u32>| {
-        assert!(failed.error.to_string().starts_with("N0010"), "{}", failed.error);
+        assert!(failed.error.to_string().starts_with("N0012"), "{}", failed.error);
         *log += 1;
     });
     games.apps[0].world_mut().trigger(watch);

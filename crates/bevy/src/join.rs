@@ -140,7 +140,7 @@ impl JoinRoom {
 
     /// Something else that a menu is to know of the room, if this peer makes it, such as `("map", "canyon")`. At most 16
     /// keys of 1 to 32 of `A-Z a-z 0-9 - _ .`, values of at most 128 bytes, 1 KiB in all; more, and
-    /// [`RoomFailed`](crate::RoomFailed) says what is too long (N0010). [`ChangeRoom`](crate::ChangeRoom) changes it.
+    /// [`RoomFailed`](crate::RoomFailed) says what is too long (N0012). [`ChangeRoom`](crate::ChangeRoom) changes it.
     #[must_use]
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.mistake = self.mistake.or(self.listing.metadata.set(key, value).err());
@@ -359,7 +359,7 @@ mod tests {
         let wrong = |join: JoinRoom| join.check().expect_err("it cannot be said").to_string();
         assert!(wrong(JoinRoom::room("a b")).starts_with("N0009"));
         let error = wrong(JoinRoom::new_room().game("x".repeat(65)));
-        assert!(error.starts_with("N0010") && error.contains("64 bytes"), "{error}");
+        assert!(error.starts_with("N0012") && error.contains("64 bytes"), "{error}");
         assert!(
             wrong(JoinRoom::new_room().metadata("map", "x".repeat(129)).metadata("mode", "tag")).contains("128 bytes")
         );

@@ -132,8 +132,8 @@ pub enum LobbiesError {
     /// The signaling server cannot be reached or said no.
     #[error(transparent)]
     Socket(#[from] SocketError),
-    /// No room can have such metadata: N0010.
-    #[error("N0010: {0}")]
+    /// No room can have such metadata: N0012.
+    #[error("N0012: {0}")]
     TooLong(#[from] TooLong),
 }
 

@@ -136,8 +136,8 @@ pub enum RoomError {
     /// No room can have this name: N0009.
     #[error(transparent)]
     Name(#[from] BadRoomName),
-    /// Something that was to be said about the room is too long: N0010.
-    #[error("N0010: {0}")]
+    /// Something that was to be said about the room is too long: N0012.
+    #[error("N0012: {0}")]
     TooLong(#[from] TooLong),
     /// The session ended, or did not take this peer.
     #[error("out of the session: {0}")]

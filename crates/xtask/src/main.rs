@@ -11,6 +11,7 @@ mod boundaries;
 mod browser;
 mod ci;
 mod crossplay;
+mod lobby;
 mod native;
 mod pages;
 mod play;
@@ -21,6 +22,7 @@ mod test;
 mod tools;
 mod wasm;
 mod web;
+mod webdriver;
 
 /// The developer commands of coplay.
 #[derive(Parser)]
@@ -40,6 +42,8 @@ enum Command {
     Ci,
     /// Play matches of native peers and real browsers, and measure them.
     Crossplay(crossplay::Options),
+    /// Play through the menu of the arena, in two real browsers and natively: the public list, passwords, quick match.
+    Lobby,
     /// Check that each crate stands only on what it may stand on.
     Boundaries,
     /// Get what the other commands need and do not find: the toolchain for browsers, wasm-bindgen, Chromium.
@@ -59,6 +63,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::test(&options),
         Command::Ci => ci::ci(),
         Command::Crossplay(options) => crossplay::crossplay(&options),
+        Command::Lobby => lobby::lobby(),
         Command::Boundaries => boundaries::boundaries(),
         Command::Setup => tools::setup(),
         Command::Shot => shot::shot(),

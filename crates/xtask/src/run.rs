@@ -6,7 +6,10 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -140,7 +143,23 @@ pub(crate) fn cargo() -> Command {
             command.env_remove(name);
         }
     }
+    if LINTING.load(Ordering::Relaxed) {
+        // As `cargo clippy` calls it, which can only check: so all is compiled once, not once to check and once to run.
+        command.env("RUSTC_WORKSPACE_WRAPPER", "clippy-driver").env("CLIPPY_ARGS", "-Dwarnings__CLIPPY_HACKERY__");
+    }
     command
+}
+
+static LINTING: AtomicBool = AtomicBool::new(false);
+
+/// From now on our own crates are compiled by clippy, which is the compiler with more to say, and warnings are errors.
+pub(crate) fn lint() {
+    LINTING.store(true, Ordering::Relaxed);
+}
+
+/// For crates that are not ours.
+pub(crate) fn unlinted(command: &mut Command) -> &mut Command {
+    command.env_remove("RUSTC_WORKSPACE_WRAPPER").env_remove("CLIPPY_ARGS")
 }
 
 /// The workspace's folder.

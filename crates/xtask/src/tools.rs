@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    run::{Result, Steps, cargo, on_path, output, root, run, say, user_dir},
+    run::{Result, Steps, cargo, on_path, output, root, run, say, unlinted, user_dir},
     wasm,
 };
 
@@ -136,5 +136,5 @@ fn cargo_install(package: &str, version: &str, place: &Path, more: &[&str]) -> R
     let mut command = cargo();
     command.args(["install", package, "--version", version, "--root"]).arg(place).args(more);
     // Its own target folder, which cargo removes afterwards: what is built here serves nothing else.
-    run(command.env_remove("CARGO_TARGET_DIR").current_dir(env::temp_dir()))
+    run(unlinted(&mut command).env_remove("CARGO_TARGET_DIR").current_dir(env::temp_dir()))
 }

@@ -1,0 +1,135 @@
+//! Do players find each other by the arena's menu? Two people in two real browsers, driven key by key, and a native player.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Instant,
+};
+
+use crate::{
+    play::Arena,
+    run::{Result, Running, Steps, make_dir, say, target},
+    site::Site,
+    webdriver::{DOWN, Driver, ENTER, Page, TAB},
+};
+
+/// Plays through the menu.
+pub(crate) fn lobby() -> Result {
+    let mut steps = Steps::new(8);
+    let arena = Arena::build(&mut steps, false)?;
+    steps.next("opening two browsers");
+    let site = Site::start(arena.page.clone(), SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let place = target()?.join("lobby").join(std::process::id().to_string());
+    make_dir(&place)?;
+    let begun = Instant::now();
+    let driver = Driver::start(&place)?;
+    let [anna, bert] =
+        ["anna", "bert"].map(|name| driver.open(name, &format!("http://{}/?name={name}", site.host()), &place));
+    let (anna, bert) = (anna?, bert?);
+    anna.until_spoken(&["coplay arena\n", "Quick match"])?;
+
+    steps.next("anna makes a public room with a password, which bert finds, mistypes, and types");
+    choose(&anna, "New public room with a password")?;
+    anna.until_spoken(&["password: _"])?;
+    anna.press(&format!("sesame{ENTER}"))?;
+    let code = room(&anna)?;
+    bert.until_spoken(&[&code, "1/16 players", "by anna", "password"])?;
+    choose(&bert, &format!("Join {code}"))?;
+    bert.until_spoken(&["password: _", "the room has a password"])?;
+    bert.press(&format!("wrong{ENTER}"))?;
+    bert.until_spoken(&["password: _", "this is not the room's password"])?;
+    bert.press(&format!("sesame{ENTER}"))?;
+    same(&room(&bert)?, &code)?;
+
+    steps.next("anna removes bert");
+    anna.press(TAB)?;
+    anna.until_spoken(&["this room", "Remove bert"])?;
+    choose(&anna, "Remove bert")?;
+    bert.until_spoken(&["coplay arena", "removed"])?;
+    choose(&anna, "Leave the room")?;
+    anna.until_spoken(&["coplay arena\n", "Quick match"])?;
+
+    steps.next("anna makes a room, and bert types its code in small letters");
+    choose(&anna, "New room")?;
+    let code = room(&anna)?;
+    choose(&bert, "Join by code")?;
+    bert.until_spoken(&["code: _"])?;
+    bert.press(&format!("{}{ENTER}", code.to_lowercase()))?;
+    bert.until_spoken(&["playing in room"])?;
+    anna.press(TAB)?;
+    anna.until_spoken(&["this room", "Remove bert"])?;
+    choose(&anna, "Leave the room")?;
+    bert.press(TAB)?;
+    choose(&bert, "Leave the room")?;
+
+    steps.next("both and a native player are matched");
+    for page in [&anna, &bert] {
+        page.until_spoken(&["coplay arena\n", "Quick match"])?;
+    }
+    choose(&anna, "Quick match for 3")?;
+    anna.until_spoken(&["joining", "1 of 3 players"])?;
+    choose(&bert, "Quick match for 3")?;
+    anna.until_spoken(&["joining", "2 of 3 players"])?;
+    let native = native(&arena.program, &site, &place)?;
+    same(&room(&anna)?, &room(&bert)?)?;
+    steps.next("and see each other");
+    for (page, other) in [(&anna, "bert"), (&bert, "anna")] {
+        until_joined(page, other)?;
+    }
+    until_two_joined(&native)?;
+    say(&format!("the menu works: {:.0} s of play", begun.elapsed().as_secs_f32()));
+    Ok(())
+}
+
+fn native(program: &PathBuf, site: &Site, place: &Path) -> Result<Running> {
+    let mut command = Command::new(program);
+    command.args(["--headless", "--bots", "1", "--quick", "3", "--signaling", &site.signaling()]);
+    Running::start("native player", &mut command, Some(&place.join("native.log")))
+}
+
+/// Goes down to a row of the menu, by the keys, and takes it.
+fn choose(page: &Page<'_>, row: &str) -> Result {
+    let text = page.until_spoken(&[row])?;
+    let rows = || text.lines().filter(|line| line.starts_with("> ") || line.starts_with("- "));
+    let place = |wanted: &dyn Fn(&str) -> bool| rows().position(wanted);
+    let chosen = place(&|line| line.starts_with('>')).ok_or("no row is chosen")?;
+    let wanted = place(&|line| line[2..].starts_with(row)).ok_or_else(|| format!("no row is named {row}"))?;
+    let count = rows().count();
+    page.press(&DOWN.repeat((wanted + count - chosen) % count))?;
+    page.until_spoken(&[&format!("> {row}")])?;
+    page.press(ENTER)
+}
+
+/// Waits until a page is in a room; the room's code.
+fn room(page: &Page<'_>) -> Result<String> {
+    let text = page.until_spoken(&["playing in room "])?;
+    Ok(text.rsplit(' ').next().unwrap_or_default().to_owned())
+}
+
+fn same(one: &str, other: &str) -> Result {
+    if one == other { Ok(()) } else { Err(format!("they are in the rooms {one} and {other}, not in one")) }
+}
+
+/// Waits until a page knows of another player, and closes its menu again.
+fn until_joined(page: &Page<'_>, other: &str) -> Result {
+    page.press(TAB)?;
+    page.until_spoken(&["this room"])?;
+    let leads = page.spoken()?.contains("Remove");
+    if leads {
+        page.until_spoken(&[&format!("Remove {other}")])?;
+    }
+    page.press(TAB)?;
+    page.until_spoken(&["playing in room"]).map(drop)
+}
+
+fn until_two_joined(native: &Running) -> Result {
+    let start = Instant::now();
+    while native.log().matches("joined:").count() < 2 {
+        if start.elapsed().as_secs() > 60 {
+            return Err(format!("the native player has not met both{}", native.last_words()));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    Ok(())
+}
