@@ -88,7 +88,7 @@ const RESERVED: [(&str, &[&str]); 6] = [
     ("bincode", &["coplay_proto"]),
     ("matchbox_socket", &["coplay_socket", "coplay_tests"]),
     ("tokio", &["coplay_socket", "coplay_signaling", "coplay_tests", "xtask"]),
-    ("web-sys", &["coplay_socket", "coplay_tests", "coplay_examples"]),
+    ("web-sys", &["coplay_socket", "coplay_tests", "coplay_examples", "coplay_benches"]),
     ("webrtc", &["coplay_socket"]),
 ];
 
