@@ -1,6 +1,6 @@
 //! How the figures of the README and the docs are measured.
 
-use std::{ffi::OsString, fs, path::Path};
+use std::{ffi::OsString, fs, path::PathBuf};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -79,7 +79,7 @@ fn write(name: &str, rows: &[impl Serialize]) -> Result {
 }
 
 /// Builds the peer for this machine and the signaling server, optimised; returns their folder.
-fn build_peers() -> Result<std::path::PathBuf> {
+fn build_peers() -> Result<PathBuf> {
     let mut command = cargo();
     // Not the whole workspace: neither stands on Bevy.
     command.args(["build", "--release", "-p", "coplay_benches", "-p", "coplay_signaling"]);
@@ -87,7 +87,7 @@ fn build_peers() -> Result<std::path::PathBuf> {
     Ok(target()?.join("release"))
 }
 
-/// Where the table of measured figures of this name is, and goes.
+/// Where the tables of measured figures are.
 const DOCS: &str = "docs/TURN.md";
 
 /// Puts a table into the docs, in place of the one that is there.
@@ -98,7 +98,7 @@ fn document(name: &str, table: &str) -> Result {
     let text =
         replaced(&text, name, table).ok_or_else(|| format!("{DOCS} has no place for the table of bench {name}"))?;
     fs::write(&file, text).map_err(cannot)?;
-    say(&format!("wrote the table of {}", Path::new(DOCS).display()));
+    say(&format!("wrote the table of {DOCS}"));
     Ok(())
 }
 

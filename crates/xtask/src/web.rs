@@ -32,20 +32,13 @@ impl Profile {
 
 /// The packages whose programs run in a browser. All are named in every build, so that what they stand on is built
 /// with the same features each time, and once.
-pub(crate) const PACKAGES: [&str; 4] = ["-p", "coplay_examples", "-p", "coplay_tests"];
-/// The one that measures. It stands on nothing of Bevy, so it is built without the others.
-pub(crate) const BENCHES: [&str; 2] = ["-p", "coplay_benches"];
+pub(crate) const PACKAGES: [&str; 6] = ["-p", "coplay_examples", "-p", "coplay_tests", "-p", "coplay_benches"];
 
 /// Builds a program for the browser, with this page around it, and returns the folder to serve.
 pub(crate) fn build(bin: &str, profile: Profile, index: &Path) -> Result<PathBuf> {
-    build_of(&PACKAGES, bin, profile, index)
-}
-
-/// The same, of these packages alone.
-pub(crate) fn build_of(packages: &[&str], bin: &str, profile: Profile, index: &Path) -> Result<PathBuf> {
     let bindgen = tools::wasm_bindgen("wasm-bindgen")?;
     let toolchain = wasm::Toolchain::ready()?;
-    run(toolchain.cargo("build").args(packages).args(["--bin", bin, "--profile", profile.name()]))?;
+    run(toolchain.cargo("build").args(PACKAGES).args(["--bin", bin, "--profile", profile.name()]))?;
     let built = target()?.join(wasm::TARGET).join(profile.name()).join(format!("{bin}.wasm"));
     let page = target()?.join("pages").join(profile.name()).join(bin);
     make_dir(&page)?;

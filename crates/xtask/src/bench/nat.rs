@@ -42,8 +42,8 @@ pub(crate) struct Options {
     /// Only with these TURN servers.
     #[arg(long, value_enum, value_delimiter = ',')]
     turn: Vec<Turn>,
-    /// Write the table into docs/TURN.md.
-    #[arg(long)]
+    /// Write the table into docs/TURN.md, if all of it is as expected.
+    #[arg(long, conflicts_with_all = ["nat", "pair", "turn"])]
     docs: bool,
 }
 
@@ -170,6 +170,12 @@ impl Row {
         }
     }
 
+    /// Of a pair that never came to an end, or not into the room.
+    fn without_verdict(nat: Nat, pair: Pair, turn: Turn) -> Self {
+        let (seconds, error_code) = (LIMIT.as_secs_f64(), Some("no_verdict".to_owned()));
+        Self { nat, pair, turn, connected: false, path: None, seconds, error_code }
+    }
+
     /// How it differs from what is expected.
     fn fault(&self) -> Option<String> {
         let expected = expected(self.nat, self.pair, self.turn);
@@ -207,9 +213,8 @@ pub(crate) fn bench(options: &Options) -> Result {
     steps.next("building signaling and the native peer (first time about 5 minutes)");
     let programs = build_peers()?;
     steps.next("building the page of the peer");
-    let page = needs_page
-        .then(|| web::build_of(&web::BENCHES, peers::PROGRAM, web::Profile::Web, Path::new(peers::INDEX)))
-        .transpose()?;
+    let page =
+        needs_page.then(|| web::build(peers::PROGRAM, web::Profile::Web, Path::new(peers::INDEX))).transpose()?;
     let bench = Bench { programs, page, place: target()?.join("bench").join("nat") };
     interrupt::listen()?;
     let mut rows = Vec::new();
@@ -219,18 +224,14 @@ pub(crate) fn bench(options: &Options) -> Result {
     }
     println!("{}", overview(&rows));
     write("nat", &rows)?;
-    if options.docs {
-        document("nat", &overview(&rows))?;
-    }
     let faults: Vec<_> = rows.iter().filter_map(Row::fault).collect();
     let total = rows.len();
-    if faults.is_empty() {
-        say(&format!("{total} of {total} rows are as expected"));
-        Ok(())
-    } else {
+    if !faults.is_empty() {
         let at = bench.place.display();
-        Err(format!("{} of {total} rows differ (logs are in {at}):\n  {}", faults.len(), faults.join("\n  ")))
+        return Err(format!("{} of {total} rows differ (logs are in {at}):\n  {}", faults.len(), faults.join("\n  ")));
     }
+    say(&format!("{total} of {total} rows are as expected"));
+    if options.docs { document("nat", &overview(&rows)) } else { Ok(()) }
 }
 
 struct Chosen {
@@ -269,11 +270,19 @@ impl Bench {
                 let place = place.join(name(pair));
                 make_dir(&place)?;
                 let manners = pair.web().map(|web| Manner { web, relay: false, pings: PINGS, every: EVERY });
-                let ends = peers::meet(&net, &self.programs, &place, &name(pair), manners, LIMIT)?;
-                let row = Row::of(nat, pair, turn, &ends);
+                let met = peers::meet(&net, &self.programs, &place, &name(pair), manners, LIMIT);
+                interrupt::check()?;
+                let row = match &met {
+                    Ok(ends) => Row::of(nat, pair, turn, ends),
+                    Err(error) => {
+                        println!("{error}");
+                        Row::without_verdict(nat, pair, turn)
+                    }
+                };
                 println!("{} {} {}: {}", name(nat), name(turn), name(pair), row.outcome());
-                let told: Vec<_> = ends.iter().map(|end| format!("{end:?}\n")).collect();
-                let _ = fs::write(place.join("ends.txt"), told.concat());
+                let file = place.join("ends.txt");
+                fs::write(&file, format!("{met:#?}\n"))
+                    .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
                 rows.push(row);
             }
         }
@@ -371,6 +380,12 @@ mod tests {
             assert_eq!((row.connected, row.error_code.as_deref()), (false, Some(code)));
             assert!(row.fault().is_some(), "{row:?}");
         }
+    }
+
+    #[test]
+    fn no_row_is_expected_to_have_no_verdict() {
+        let row = Row::without_verdict(Nat::UdpBlocked, Pair::WebWeb, Turn::None);
+        assert!(row.fault().is_some_and(|fault| fault.contains("no_verdict")));
     }
 
     #[test]
