@@ -2,6 +2,7 @@
 
 mod machine;
 mod messages;
+mod no_path;
 mod path;
 mod receipts;
 mod wire;
@@ -13,6 +14,7 @@ use bytes::Bytes;
 use crate::{Channel, Lane};
 
 pub use machine::Link;
+pub use no_path::NoPath;
 
 /// The most bytes that one datagram of ours has, so that it fits every path's MTU below DTLS and SCTP.
 pub const MAX_DATAGRAM: usize = 1150;
@@ -116,6 +118,9 @@ pub enum CloseReason {
     /// The connection below failed or could not be made.
     #[error("{0}")]
     Failed(String),
+    /// No path to the peer was found.
+    #[error(transparent)]
+    NoPath(NoPath),
     /// The peer sent what no coplay peer sends.
     #[error("the peer sent bytes that are not of this protocol: {0}")]
     Malformed(&'static str),

@@ -487,8 +487,9 @@ impl Switchboard {
             // Candidates whose offer never came.
             return self.forget(peer);
         }
-        let why = handshake.explain(self.config.ice_transport_policy);
-        self.close(peer, CloseReason::Failed(why));
+        let turn = self.ice_servers.iter().flat_map(|server| &server.urls).any(|url| url.starts_with("turn"));
+        let reason = handshake.verdict(self.config.ice_transport_policy, turn);
+        self.close(peer, reason);
     }
 
     /// The peer sent what no WebRTC peer sends. An open connection does not suffer from it.

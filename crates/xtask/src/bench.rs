@@ -1,20 +1,72 @@
-//! How a figure of the README is measured.
+//! How the figures of the README and the docs are measured.
 
-use std::fs;
+use std::{
+    ffi::{OsStr, OsString},
+    fs,
+    path::PathBuf,
+};
 
+use serde::Serialize;
 use serde_json::Value;
 
-use crate::run::{Result, cargo, make_dir, output, say, table, target};
+use crate::{
+    run::{Result, cargo, make_dir, output, root, run, say, table, target},
+    tools,
+};
 
-/// Runs a program of the benches package, optimised; shows the rows of JSON that it prints, one a line, as a table,
-/// and writes them to `target/bench/NAME.json`.
-pub(crate) fn bench(name: &str) -> Result {
+mod nat;
+mod netns;
+mod peers;
+mod relay;
+mod servers;
+
+/// What `bench` is asked for.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// Connect peers through every kind of NAT, with and without TURN, in network namespaces of this machine (root, Linux).
+    Nat(nat::Options),
+    /// Measure what relaying adds to the round trip, in network namespaces of this machine (root, Linux).
+    Relay(relay::Options),
+    /// Measure our signaling server beside an unmodified `matchbox_server`, with 10,000 peers (Linux).
+    Signaling,
+    /// Run another program of the benches package, such as `session`.
+    #[command(external_subcommand)]
+    Program(Vec<OsString>),
+}
+
+/// Measures; shows a table, and writes the rows to `target/bench/NAME.json`.
+pub(crate) fn bench(options: &Options) -> Result {
+    match &options.what {
+        What::Nat(options) => nat::bench(options),
+        What::Relay(options) => relay::bench(options),
+        What::Signaling => signaling(),
+        What::Program(words) => match words.as_slice() {
+            [name] => program(&name.to_string_lossy(), &[]),
+            _ => Err("name one program of the benches package, without arguments".to_owned()),
+        },
+    }
+}
+
+/// Both servers optimised, each a process of its own.
+fn signaling() -> Result {
+    let matchbox = tools::matchbox_server()?;
+    run(cargo().args(["build", "--release", "-p", "coplay_signaling", "--bin", "coplay-signaling"]))?;
+    let ours = target()?.join("release/coplay-signaling");
+    program("signaling", &[ours.as_os_str(), matchbox.as_os_str()])
+}
+
+/// Runs a program of the benches package, optimised, that prints rows of JSON, one a line.
+fn program(name: &str, arguments: &[&OsStr]) -> Result {
     say(&format!("measuring {name}"));
-    let printed = output(
-        cargo()
-            .args(["run", "--quiet", "--release", "-p", "coplay_benches", "--bin", name])
-            .stderr(std::process::Stdio::inherit()),
-    )?;
+    let mut command = cargo();
+    command.args(["run", "--quiet", "--release", "-p", "coplay_benches", "--bin", name, "--"]).args(arguments);
+    let printed = output(command.stderr(std::process::Stdio::inherit()))?;
     let rows: Vec<Value> = printed
         .lines()
         .map(|line| serde_json::from_str(line).map_err(|error| format!("{name} printed {line:?}, not JSON: {error}")))
@@ -28,6 +80,11 @@ pub(crate) fn bench(name: &str) -> Result {
         lines.push(row.values().map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)).collect());
     }
     println!("{}", table(&lines));
+    write(name, &rows)
+}
+
+/// Writes rows to `target/bench/NAME.json`.
+fn write(name: &str, rows: &[impl Serialize]) -> Result {
     let place = target()?.join("bench");
     make_dir(&place)?;
     let file = place.join(format!("{name}.json"));
@@ -35,4 +92,51 @@ pub(crate) fn bench(name: &str) -> Result {
     fs::write(&file, text + "\n").map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     say(&format!("wrote {}", file.display()));
     Ok(())
+}
+
+/// Builds the peer for this machine and the signaling server, optimised; returns their folder.
+fn build_peers() -> Result<PathBuf> {
+    let mut command = cargo();
+    // Not the whole workspace: neither stands on Bevy.
+    command.args(["build", "--release", "-p", "coplay_benches", "-p", "coplay_signaling"]);
+    run(command.args(["--bin", peers::PROGRAM, "--bin", "coplay-signaling"]))?;
+    Ok(target()?.join("release"))
+}
+
+/// Where the tables of measured figures are.
+const DOCS: &str = "docs/TURN.md";
+
+/// Puts a table into the docs, in place of the one that is there.
+fn document(name: &str, table: &str) -> Result {
+    let file = root().join(DOCS);
+    let cannot = |error| format!("cannot rewrite {}: {error}", file.display());
+    let text = fs::read_to_string(&file).map_err(cannot)?;
+    let text =
+        replaced(&text, name, table).ok_or_else(|| format!("{DOCS} has no place for the table of bench {name}"))?;
+    fs::write(&file, text).map_err(cannot)?;
+    say(&format!("wrote the table of {DOCS}"));
+    Ok(())
+}
+
+/// The text with this table between the marks of this name.
+fn replaced(text: &str, name: &str, table: &str) -> Option<String> {
+    let (begin, end) = (format!("<!-- bench {name} -->\n"), "<!-- end -->");
+    let (before, rest) = text.split_once(&begin)?;
+    let (_, after) = rest.split_once(end)?;
+    Some(format!("{before}{begin}{table}\n{end}{after}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_takes_the_place_of_the_one_before_and_of_no_other() {
+        let text = "a\n<!-- bench nat -->\nold\n<!-- end -->\nb\n<!-- bench relay -->\nkept\n<!-- end -->\n";
+        let new = replaced(text, "nat", "| new |").expect("there are marks");
+        assert_eq!(new, text.replace("old", "| new |"));
+        assert_eq!(replaced(&new, "nat", "old").as_deref(), Some(text));
+        assert_eq!(replaced(text, "session", ""), None);
+        assert_eq!(replaced("<!-- bench nat -->\nno end", "nat", ""), None);
+    }
 }

@@ -87,8 +87,8 @@ const RESERVED: [(&str, &[&str]); 6] = [
     ("bevy", &["coplay_examples", "coplay_tests", "coplay_benches"]),
     ("bincode", &["coplay_proto"]),
     ("matchbox_socket", &["coplay_socket", "coplay_tests"]),
-    ("tokio", &["coplay_socket", "coplay_signaling", "coplay_tests", "xtask"]),
-    ("web-sys", &["coplay_socket", "coplay_tests", "coplay_examples"]),
+    ("tokio", &["coplay_socket", "coplay_signaling", "coplay_tests", "coplay_benches", "xtask"]),
+    ("web-sys", &["coplay_socket", "coplay_tests", "coplay_examples", "coplay_benches"]),
     ("webrtc", &["coplay_socket"]),
 ];
 

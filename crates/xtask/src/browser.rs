@@ -1,6 +1,10 @@
 //! How Chromium is started: headless, with software rendering, and each time as a new person.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use crate::{
     run::{Result, Running, make_dir},
@@ -31,7 +35,14 @@ pub(crate) const FLAGS: [&str; 17] = [
 
 /// Opens a page without a window. What its console says goes to `place/NAME.log`.
 pub(crate) fn open_headless(name: &str, url: &str, place: &Path) -> Result<Running> {
-    start(name, place, &["--headless", url])
+    Running::start(name, &mut headless(name, url, place)?, Some(&place.join(format!("{name}.log"))))
+}
+
+/// What opens a page without a window, to be started by the caller: in another network, say.
+pub(crate) fn headless(name: &str, url: &str, place: &Path) -> Result<Command> {
+    let mut command = command(name, place)?;
+    command.args(["--headless", url]);
+    Ok(command)
 }
 
 /// Opens a page in a window without tabs and address bar, on the display of the environment or this one.
@@ -43,16 +54,17 @@ pub(crate) fn open_window(name: &str, url: &str, place: &Path, more: &[String], 
     Running::start(name, &mut command, Some(&place.join(format!("{name}.log"))))
 }
 
-fn start(name: &str, place: &Path, more: &[&str]) -> Result<Running> {
-    Running::start(name, command(name, place)?.args(more), Some(&place.join(format!("{name}.log"))))
-}
-
 fn command(name: &str, place: &Path) -> Result<Command> {
-    let profile = place.join(format!("{name}.profile"));
+    let profile = profile(name, place);
     // A profile that is there already was left by a run that was cut short.
     let _ = fs::remove_dir_all(&profile);
     make_dir(&profile)?;
     let mut command = Command::new(tools::chromium()?);
     command.args(FLAGS).arg(format!("--user-data-dir={}", profile.display()));
     Ok(command)
+}
+
+/// Where what it stores goes.
+pub(crate) fn profile(name: &str, place: &Path) -> PathBuf {
+    place.join(format!("{name}.profile"))
 }

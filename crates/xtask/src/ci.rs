@@ -74,5 +74,6 @@ fn build() -> Result {
 
 fn build_web() -> Result {
     let mut command = wasm::Toolchain::ready()?.cargo("build");
-    run(command.args(web::PACKAGES).args(["--bins", "--profile", web::Profile::Web.name()]))
+    let programs = ["arena", "cubes", "crossplay_peer", "nat_peer"].iter().flat_map(|program| ["--bin", program]);
+    run(command.args(web::PACKAGES).args(programs).args(["--profile", web::Profile::Web.name()]))
 }

@@ -11,6 +11,7 @@ mod boundaries;
 mod browser;
 mod ci;
 mod crossplay;
+mod interrupt;
 mod lobby;
 mod native;
 mod pages;
@@ -50,11 +51,11 @@ enum Command {
     Setup,
     /// Make the README's screenshots from a native window and a real browser in one match.
     Shot,
-    /// Measure: run a program of the benches package.
-    Bench {
-        /// Which program.
-        name: String,
-    },
+    /// Measure.
+    Bench(bench::Options),
+    /// Serve the files of a folder until stopped. For `bench`, in a network of its own.
+    #[command(hide = true)]
+    ServePage(pages::Options),
 }
 
 fn main() -> ExitCode {
@@ -67,7 +68,8 @@ fn main() -> ExitCode {
         Command::Boundaries => boundaries::boundaries(),
         Command::Setup => tools::setup(),
         Command::Shot => shot::shot(),
-        Command::Bench { name } => bench::bench(&name),
+        Command::Bench(options) => bench::bench(&options),
+        Command::ServePage(options) => pages::serve(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -106,7 +106,8 @@ pub(crate) fn apt_get() -> Option<PathBuf> {
     on_path(&["apt-get"])
 }
 
-fn is_root() -> bool {
+/// Whether this process may do everything.
+pub(crate) fn is_root() -> bool {
     output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
 }
 

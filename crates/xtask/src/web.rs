@@ -32,7 +32,7 @@ impl Profile {
 
 /// The packages whose programs run in a browser. All are named in every build, so that what they stand on is built
 /// with the same features each time, and once.
-pub(crate) const PACKAGES: [&str; 4] = ["-p", "coplay_examples", "-p", "coplay_tests"];
+pub(crate) const PACKAGES: [&str; 6] = ["-p", "coplay_examples", "-p", "coplay_tests", "-p", "coplay_benches"];
 
 /// Builds a program for the browser, with this page around it, and returns the folder to serve.
 pub(crate) fn build(bin: &str, profile: Profile, index: &Path) -> Result<PathBuf> {

@@ -411,7 +411,9 @@ impl Link {
                 }
             }
             // Whatever is wrong there, it need not wait for us.
-            CloseReason::Silent(_) | CloseReason::Failed(_) | CloseReason::Malformed(_) => self.transmit(None, true),
+            CloseReason::Silent(_) | CloseReason::Failed(_) | CloseReason::NoPath(_) | CloseReason::Malformed(_) => {
+                self.transmit(None, true);
+            }
         }
         self.states.clear();
         self.event(LinkEvent::Closed(reason));

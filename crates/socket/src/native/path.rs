@@ -34,7 +34,9 @@ impl Signalled {
             "relay" => PathKind::Relay,
             _ => return,
         };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((address.to_owned(), port), kind);
+        // Where no NAT is in between, STUN sees the very address that the machine has.
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.entry((address.to_owned(), port)).and_modify(|known| *known = kind.min(*known)).or_insert(kind);
     }
 
     fn kind(&self, remote: &RTCIceCandidate) -> PathKind {
@@ -90,4 +92,30 @@ fn text(candidate: &RTCIceCandidate, kind: PathKind) -> String {
     let RTCIceCandidate { protocol, address, port, .. } = candidate;
     let address = if address.contains(':') { format!("[{address}]") } else { address.clone() };
     format!("{protocol} {address}:{port} {kind}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_without_nat_is_the_machines_own_whatever_stun_says_of_it() {
+        for kinds in [["host", "srflx"], ["srflx", "host"]] {
+            let signalled = Signalled::default();
+            for kind in kinds {
+                signalled.note(&format!("candidate:1 1 udp 1 198.51.100.7 5000 typ {kind}"));
+            }
+            signalled.note("candidate:1 1 udp 1 198.51.100.7 5001 typ srflx raddr 0.0.0.0 rport 0");
+            let seen = |port| {
+                signalled.kind(&RTCIceCandidate {
+                    address: "198.51.100.7".into(),
+                    port,
+                    typ: RTCIceCandidateType::Prflx,
+                    ..RTCIceCandidate::default()
+                })
+            };
+            assert_eq!([seen(5000), seen(5001)], [PathKind::Host, PathKind::ServerReflexive]);
+            assert_eq!(seen(5002), PathKind::PeerReflexive);
+        }
+    }
 }

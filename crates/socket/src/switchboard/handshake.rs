@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use coplay_proto::link::{CloseReason, NoPath};
+
 use super::Attempt;
 use crate::{IceTransportPolicy, SocketConfig};
 
@@ -158,35 +160,33 @@ impl Handshake {
         }
     }
 
-    /// Why there is no connection, and what can be done.
-    pub(super) fn explain(&self, policy: IceTransportPolicy) -> String {
+    /// Why there is no connection, and what can be done. `turn`: whether a TURN server is named.
+    pub(super) fn verdict(&self, policy: IceTransportPolicy, turn: bool) -> CloseReason {
+        let only_relayed = policy == IceTransportPolicy::Relay && self.here.relay == 0;
         let hint = if !self.ever_described {
             "the peer never answered: it may have left, or its signals do not arrive"
         } else if self.reached {
             "a path was found, and the connection did not open over it: too much is lost on the way, or the peer left; try \
              again"
-        } else if policy == IceTransportPolicy::Relay && self.here.relay == 0 {
-            "no TURN server gave an address, and only relayed paths are allowed: check its URL and credentials"
-        } else if self.there.total() == 0 {
+        } else if self.there.total() == 0 && !only_relayed {
             "the peer has no addresses: its network is down, or its signals do not arrive"
-        } else if self.here.total() == 0 {
+        } else if self.here.total() == 0 && !only_relayed {
             "this machine has no addresses: check its network"
-        } else if self.here.relay == 0 && self.there.relay == 0 {
-            if self.here.reflexive == 0 && self.there.reflexive == 0 {
-                "peers in different networks need a STUN server, and often a TURN server: name them where signaling \
-                 is configured, or in ice_servers"
-            } else {
-                "a NAT or firewall lets no direct path through: a TURN server is needed; name one where signaling is \
-                 configured, or in ice_servers"
-            }
         } else {
-            "not even a relayed path works: check that UDP gets through to the TURN server"
+            let tried = self.tried() + if only_relayed { ", and only relayed paths are allowed" } else { "" };
+            let relay = turn || self.here.relay > 0 || self.there.relay > 0;
+            return CloseReason::NoPath(if relay { NoPath::RelayFailed(tried) } else { NoPath::NoRelay(tried) });
         };
+        CloseReason::Failed(format!("{}: {hint}", self.tried()))
+    }
+
+    /// How often it was tried, with which addresses.
+    fn tried(&self) -> String {
         let attempts = self.tried;
         let times = if attempts == 1 { "attempt" } else { "attempts" };
         let failure = self.failure.as_ref().map_or_else(String::new, |failure| format!("; WebRTC says: {failure}"));
         let (here, there) = (&self.here, &self.there);
-        format!("no connection after {attempts} {times} (addresses here: {here}; there: {there}{failure}): {hint}")
+        format!("no connection after {attempts} {times} (addresses here: {here}; there: {there}{failure})")
     }
 }
 

@@ -2,6 +2,7 @@
 
 use coplay_proto::{
     Term, Topology,
+    link::NoPath,
     signal::{Leader, Welcome},
 };
 
@@ -372,8 +373,15 @@ fn the_server_hears_from_us_now_and_then() {
 
 #[test]
 fn the_reason_names_what_would_help() {
-    let explain = |here: &[&str], there: &[&str], policy| {
-        let mut desk = Desk::new();
+    let verdict = |here: &[&str], there: &[&str], policy, turn: bool| {
+        let url = if turn { "turns:turn.example.org" } else { "stun:turn.example.org" };
+        let ice_servers = vec![IceServer { urls: vec![url.into()], ..IceServer::default() }];
+        let mut desk = Desk::with(SocketConfig {
+            ice_servers,
+            ice_transport_policy: policy,
+            handshake_attempts: 1,
+            ..SocketConfig::new("ws://host:1/room")
+        });
         let (attempt, _) = Desk::started(&desk.say(ServerMessage::NewPeer(peer(2)))).expect("started");
         desk.tell(Input::LocalDescription(attempt, offer()));
         desk.signal(2, answer());
@@ -383,19 +391,28 @@ fn the_reason_names_what_would_help() {
         for kind in there {
             desk.signal(2, Signal::IceCandidate(format!("candidate:1 1 udp 1 192.0.2.1 5 typ {kind}")));
         }
-        desk.board.peers[&peer(2)].explain(policy)
+        let outputs = desk.wait(ms(4_000));
+        closed(&outputs).expect("given up").1
     };
-    let all = IceTransportPolicy::All;
-    assert!(explain(&["host"], &["host"], all).contains("STUN server"));
-    let why = explain(&["host", "host", "srflx"], &["host"], all);
-    assert!(
-        why.contains("here: 2 host, 1 reflexive; there: 1 host") && why.contains("a TURN server is needed"),
-        "{why}"
-    );
-    assert!(explain(&["host", "relay"], &["host"], all).contains("UDP gets through"));
-    assert!(explain(&["host"], &["host"], IceTransportPolicy::Relay).contains("credentials"));
-    assert!(explain(&["host"], &[], all).contains("the peer has no addresses"));
-    assert!(explain(&[], &["host"], all).contains("this machine has no addresses"));
+    let (all, relay) = (IceTransportPolicy::All, IceTransportPolicy::Relay);
+    let without = verdict(&["host", "host", "srflx"], &["host"], all, false);
+    let CloseReason::NoPath(NoPath::NoRelay(tried)) = &without else { panic!("{without:?}") };
+    assert!(tried.contains("here: 2 host, 1 reflexive; there: 1 host"), "{tried}");
+    assert!(matches!(verdict(&["host"], &["host"], all, true), CloseReason::NoPath(NoPath::RelayFailed(_))));
+    for (here, there) in [("relay", "host"), ("host", "relay")] {
+        let reason = verdict(&[here], &[there], all, false);
+        assert!(matches!(reason, CloseReason::NoPath(NoPath::RelayFailed(_))), "{reason:?}");
+    }
+    for turn in [false, true] {
+        let reason = verdict(&[], &[], relay, turn);
+        assert!(matches!(reason, CloseReason::NoPath(_)) && reason.to_string().contains("only relayed"), "{reason:?}");
+    }
+    for (here, there, what) in
+        [(&["host"][..], &[][..], "the peer has no addresses"), (&[], &["host"], "this machine has no addresses")]
+    {
+        let reason = verdict(here, there, all, true);
+        assert!(matches!(&reason, CloseReason::Failed(why) if why.contains(what)), "{reason:?}");
+    }
 }
 
 mod resuming;
