@@ -152,7 +152,8 @@ fn waiting(waiting: On<MatchWaiting>, mut menu: ResMut<Menu>) {
 }
 
 fn keys(mut keys: MessageReader<KeyboardInput>, mut commands: Commands) {
-    for key in keys.read().filter(|key| key.state == ButtonState::Pressed).cloned() {
+    for key in keys.read().filter(|key| key.state == ButtonState::Pressed) {
+        let key = key.clone();
         commands.queue(move |world: &mut World| press(world, &key));
     }
 }

@@ -98,7 +98,7 @@ impl Door {
                     ask.credentials = credentials()?;
                 }
                 self.guard.check(&visitor, &ask)?;
-                Admitted::Room(self.registry.join(ask, caller).await?)
+                Admitted::Room(Box::new(self.registry.join(ask, caller).await?))
             }
             Where::Lobbies => Admitted::Lobbies(self.registry.menu(&visitor)?, self.registry.lobbies().clone()),
             Where::Match(wanted) => {
@@ -112,7 +112,7 @@ impl Door {
 
 /// Somebody who was let in, and what is counted for that.
 enum Admitted {
-    Room(Entry),
+    Room(Box<Entry>),
     Lobbies((Share, Place), Arc<Lobbies>),
     Match(Ticket, Share),
 }
@@ -123,7 +123,7 @@ impl Admitted {
         match self {
             Self::Room(entry) => {
                 rules.metrics.joins.add(if coplay { "coplay" } else { "matchbox" }, 1);
-                peer::serve(socket, entry, coplay, rules).await;
+                peer::serve(socket, *entry, coplay, rules).await;
             }
             Self::Lobbies(counted, lobbies) => {
                 browse::serve(Line::new(socket, rules), lobbies).await;

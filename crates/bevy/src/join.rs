@@ -143,7 +143,9 @@ impl JoinRoom {
     /// [`RoomFailed`](crate::RoomFailed) says what is too long (N0012). [`ChangeRoom`](crate::ChangeRoom) changes it.
     #[must_use]
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.mistake = self.mistake.or(self.listing.metadata.set(key, value).err());
+        if let Err(mistake) = self.listing.metadata.set(key, value) {
+            self.mistake.get_or_insert(mistake);
+        }
         self
     }
 

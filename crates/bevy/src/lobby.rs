@@ -68,7 +68,9 @@ impl WatchLobbies {
     /// Only those with this among their metadata, such as `("map", "canyon")`.
     #[must_use]
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.mistake = self.mistake.or(self.filter.metadata.set(key, value).err());
+        if let Err(mistake) = self.filter.metadata.set(key, value) {
+            self.mistake.get_or_insert(mistake);
+        }
         self
     }
 

@@ -1,4 +1,4 @@
-//! How a page is driven as a person would: by a WebDriver (W3C), which types and reads for us.
+//! How a page is driven as a person would: by a `WebDriver` (W3C), which types and reads for us.
 
 use std::{
     net::TcpListener,
@@ -19,7 +19,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How often it is looked.
 const PAUSE: Duration = Duration::from_millis(150);
-/// The code points that stand for keys (WebDriver, section 17.4.2).
+/// The code points that stand for keys (`WebDriver`, section 17.4.2).
 pub(crate) const ENTER: &str = "\u{e007}";
 pub(crate) const TAB: &str = "\u{e004}";
 pub(crate) const DOWN: &str = "\u{e015}";

@@ -9,7 +9,11 @@ mod client;
 mod load;
 mod server;
 
-use std::{env, error::Error, path::PathBuf};
+use std::{
+    env,
+    error::Error,
+    path::{Path, PathBuf},
+};
 
 use serde_json::json;
 use server::{Kind, Server};
@@ -70,7 +74,7 @@ fn main() -> Result {
 }
 
 /// A fresh server for each question, so that none pays for another.
-async fn measure(kind: Kind, path: &PathBuf) -> Result<Figures> {
+async fn measure(kind: Kind, path: &Path) -> Result<Figures> {
     let mut figures = Figures::default();
     let server = Server::start(kind, path)?;
     let before = server.memory_kb()?;

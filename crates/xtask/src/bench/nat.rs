@@ -299,7 +299,7 @@ fn name(value: impl Serialize) -> String {
 fn overview(rows: &[Row]) -> String {
     let pairs: Vec<_> =
         Pair::value_variants().iter().filter(|pair| rows.iter().any(|row| row.pair == **pair)).collect();
-    let heading = ["NAT", "TURN"].map(str::to_owned).into_iter().chain(pairs.iter().map(|pair| name(pair)));
+    let heading = ["NAT", "TURN"].map(str::to_owned).into_iter().chain(pairs.iter().map(name));
     let mut lines = vec![heading.collect::<Vec<_>>()];
     let mut places: Vec<_> = rows.iter().map(|row| (row.nat, row.turn)).collect();
     places.dedup();
