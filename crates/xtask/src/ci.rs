@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The checks in their order: what is quick to fail comes first.
-const CHECKS: [(&str, fn() -> Result); 12] = [
+const CHECKS: [(&str, fn() -> Result); 13] = [
     ("format", format),
     ("boundaries", boundaries::boundaries),
     ("clippy", clippy),
@@ -21,6 +21,7 @@ const CHECKS: [(&str, fn() -> Result); 12] = [
     ("tests in the browser", test::web),
     ("crossplay", || crossplay::crossplay(&crossplay::Options::on(crossplay::Server::Coplay))),
     ("crossplay on matchbox_server", || crossplay::crossplay(&crossplay::Options::on(crossplay::Server::Matchbox))),
+    ("crossplay by matchbox_socket", || crossplay::crossplay(&crossplay::Options::by_matchbox())),
     ("play", || play::play(&play::Options::check())),
 ];
 
