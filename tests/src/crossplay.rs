@@ -19,6 +19,8 @@ pub mod parameter {
     pub const ROOM: &str = "room";
     /// `host` or `mesh`.
     pub const TOPOLOGY: &str = "topology";
+    /// What makes the connections: `webrtc` (our own) or `matchbox`.
+    pub const TRANSPORT: &str = "transport";
     /// How many peers meet, this one included.
     pub const PEERS: &str = "peers";
 }

@@ -188,6 +188,15 @@ impl JoinRoom {
         self
     }
 
+    /// Has `matchbox_socket` make the connections. It is the same to the game and to other peers, whatever they connect by;
+    /// `docs/MATCHBOX.md` has what it cannot do. With the cargo feature `matchbox`.
+    #[cfg(feature = "matchbox")]
+    #[must_use]
+    pub fn matchbox(mut self) -> Self {
+        self.socket.transport = coplay_socket::Transport::Matchbox;
+        self
+    }
+
     /// Connects by this socket instead of WebRTC. It is given the room's URL, of the form of
     /// [`coplay_proto::signal`].
     #[must_use]

@@ -144,6 +144,12 @@ impl CoplayPlugins {
         self.with(|join| join.ice_transport_policy(policy))
     }
 
+    /// See [`JoinRoom::matchbox`].
+    #[cfg(feature = "matchbox")]
+    pub fn matchbox(self) -> Self {
+        self.with(JoinRoom::matchbox)
+    }
+
     /// See [`JoinRoom::socket`].
     pub fn socket(self, connect: impl Fn(&str) -> Box<dyn Socket> + Send + Sync + 'static) -> Self {
         self.with(|join| join.socket(connect))

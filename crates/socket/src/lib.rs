@@ -4,6 +4,7 @@
 //! knows nothing of what they mean. It never blocks, and is all the same whatever it is made of:
 //!
 //! * [`connect`] gives the platform's WebRTC: the `webrtc` crate on a thread of its own, or the browser's.
+//!   With the feature `matchbox`, those of `matchbox_socket` can be had instead: [`Transport`].
 //! * [`MemoryHub`] gives sockets within one process, with virtual time and bad paths on request.
 //! * [`Conditioned`] makes any socket's path worse.
 //!
@@ -38,6 +39,8 @@ mod clock;
 mod conditioned;
 mod default_url;
 mod lobbies;
+#[cfg(feature = "matchbox")]
+mod matchbox;
 mod memory;
 mod network;
 mod rendezvous;
@@ -60,7 +63,7 @@ pub use rendezvous::Rendezvous;
 pub use signaller::{Dial, Dialect, Down, Signaller, SignallerEvent};
 pub use socket::{
     Entered, IceTransportPolicy, MAX_RELIABLE, MAX_UNRELIABLE, MaybeSend, Path, PathKind, RoomEvent, SendError,
-    SignalingState, Socket, SocketConfig, SocketError, SocketEvent, Waker,
+    SignalingState, Socket, SocketConfig, SocketError, SocketEvent, Transport, Waker,
 };
 
 /// Enters the room at [`SocketConfig::url`] by its signaling server, and connects with its peers by WebRTC.

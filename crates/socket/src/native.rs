@@ -40,6 +40,8 @@ mod external;
 mod inbox;
 mod lanes;
 pub(crate) mod lobbies;
+#[cfg(feature = "matchbox")]
+mod matchbox;
 mod path;
 mod peer;
 mod ports;
@@ -56,6 +58,10 @@ pub(crate) fn connect(config: SocketConfig, signaller: Option<Box<dyn Signaller>
     let waker = WakerCell::default();
     let (inbox, events) = Inbox::new(waker.clone());
     let failure = inbox.clone();
+    if let Err(error) = config.check() {
+        failure.fail(error);
+        return Box::new(NativeSocket { commands, events, waker, open: BTreeMap::new() });
+    }
     let thread = std::thread::Builder::new().name("coplay-socket".into()).spawn(move || {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
             Ok(runtime) => runtime,

@@ -167,6 +167,16 @@ pub enum SocketError {
         /// What the last attempt ended with.
         reason: String,
     },
+    /// The transport cannot do what a setting asks for: see [`Transport`].
+    #[error(
+        "the {transport} transport cannot honour `{setting}`: leave that at its default, or choose another transport"
+    )]
+    Unsupported {
+        /// The field of [`SocketConfig`].
+        setting: &'static str,
+        /// What was chosen.
+        transport: Transport,
+    },
     /// WebRTC does not run here.
     #[error("WebRTC cannot be started: {reason}")]
     Unavailable {
@@ -259,11 +269,39 @@ pub enum IceTransportPolicy {
     Relay,
 }
 
+/// What makes the connections to peers. All are the same on the wire, and to the game: peers of one room may differ in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Transport {
+    /// Our own: the `webrtc` crate on native, the browser's connections on the web.
+    #[default]
+    WebRtc,
+    /// `matchbox_socket` 0.15, with the cargo feature `matchbox`. Everything but the connections is as with
+    /// [`Self::WebRtc`]: signaling and its dialects, ICE servers, attempts, leaders, host rooms. It cannot honour
+    /// [`SocketConfig::ice_transport_policy`], [`udp_ports`](SocketConfig::udp_ports) and
+    /// [`external_ips`](SocketConfig::external_ips), which is [`SocketError::Unsupported`]; `docs/MATCHBOX.md` has what
+    /// else is different.
+    #[cfg(feature = "matchbox")]
+    Matchbox,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::WebRtc => "webrtc",
+            #[cfg(feature = "matchbox")]
+            Self::Matchbox => "matchbox",
+        })
+    }
+}
+
 /// The settings of a WebRTC socket.
 #[derive(Clone, Debug)]
 pub struct SocketConfig {
     /// The room's URL, complete with its query: see [`coplay_proto::signal`].
     pub url: String,
+    /// What makes the connections. Default our own.
+    pub transport: Transport,
     /// How the signaling server is spoken with; `None` finds out. Default `None`.
     pub dialect: Option<Dialect>,
     /// The room's password, at most [`coplay_proto::signal::lobby::MAX_PASSWORD`] bytes: set where the room is made. It is
@@ -301,12 +339,31 @@ impl SocketConfig {
     pub fn quick_match(server: &str, wanted: &QuickMatch) -> Self {
         Self::new(wanted.url(server))
     }
+
+    /// Whether the transport can do what the settings ask for.
+    pub(crate) fn check(&self) -> Result<(), SocketError> {
+        let unsupported: &[(bool, &'static str)] = match self.transport {
+            Transport::WebRtc => &[],
+            #[cfg(feature = "matchbox")]
+            Transport::Matchbox => &[
+                (self.ice_transport_policy == IceTransportPolicy::Relay, "ice_transport_policy"),
+                // The browser passes over these, with any transport.
+                (cfg!(not(target_arch = "wasm32")) && self.udp_ports.is_some(), "udp_ports"),
+                (cfg!(not(target_arch = "wasm32")) && !self.external_ips.is_empty(), "external_ips"),
+            ],
+        };
+        match unsupported.iter().find(|(asked, _)| *asked) {
+            Some(&(_, setting)) => Err(SocketError::Unsupported { setting, transport: self.transport }),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Default for SocketConfig {
     fn default() -> Self {
         Self {
             url: String::new(),
+            transport: Transport::WebRtc,
             dialect: None,
             password: None,
             resume: true,

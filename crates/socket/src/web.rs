@@ -13,9 +13,9 @@ use bytes::Bytes;
 use coplay_proto::{Lane, PeerId, signal::lobby::RoomCommand};
 
 use self::{
+    connection::Connection,
     inbox::{Happening, Inbox},
     page::Alarm,
-    peer::Peer,
     signaller::WebSocketSignaller,
 };
 use crate::{
@@ -24,9 +24,12 @@ use crate::{
     switchboard::{Attempt, Input, Output, Switchboard},
 };
 
+mod connection;
 mod inbox;
 mod lanes;
 pub(crate) mod lobbies;
+#[cfg(feature = "matchbox")]
+mod matchbox;
 pub(crate) mod page;
 mod path;
 mod peer;
@@ -40,6 +43,9 @@ pub(crate) fn connect(config: SocketConfig, signaller: Option<Box<dyn Signaller>
         let reason = "there is no RTCPeerConnection here: use a browser that has it, and a page instead of a worker";
         return Box::new(Unavailable(Some(SocketError::Unavailable { reason: reason.into() })));
     }
+    if let Err(error) = config.check() {
+        return Box::new(Unavailable(Some(error)));
+    }
     Box::new(Browser::new(config, signaller))
 }
 
@@ -48,7 +54,7 @@ struct Browser {
     switchboard: Switchboard,
     signaller: Box<dyn Signaller>,
     inbox: Rc<Inbox>,
-    peers: BTreeMap<PeerId, Peer>,
+    peers: BTreeMap<PeerId, Connection>,
     /// To be handed out: what one happening led to.
     events: VecDeque<SocketEvent>,
     measure_at: Option<Duration>,
@@ -113,13 +119,13 @@ impl Browser {
         match happening {
             Happening::Switchboard(input) => self.tell(now, input),
             Happening::Made(attempt, description) => {
-                let Some(peer) = attempt_of(&mut self.peers, attempt) else { return };
+                let Some(peer) = attempt_of(&mut self.peers, attempt).and_then(|peer| peer.own()) else { return };
                 if let Some(signal) = peer.made(&self.inbox, description) {
                     self.tell(now, Input::LocalDescription(attempt, signal));
                 }
             }
             Happening::OfferApplied(attempt) => {
-                if let Some(peer) = attempt_of(&mut self.peers, attempt) {
+                if let Some(peer) = attempt_of(&mut self.peers, attempt).and_then(|peer| peer.own()) {
                     peer.answer(&self.inbox);
                 }
             }
@@ -127,7 +133,7 @@ impl Browser {
             Happening::Received(attempt, lane, bytes) => self.received(now, attempt, lane, bytes),
             Happening::Pair(attempt, pair) => {
                 if let Some(peer) = attempt_of(&mut self.peers, attempt) {
-                    peer.pair = Some(pair);
+                    peer.measured(pair);
                 }
             }
         }
@@ -167,7 +173,7 @@ impl Browser {
             Output::Dial(dial) => self.signaller.dial(dial),
             Output::Send(message) => self.signaller.send(message),
             Output::Start { attempt, ice_servers, offer } => {
-                match Peer::start(&self.inbox, attempt, &ice_servers, self.config.ice_transport_policy, offer) {
+                match Connection::start(&self.inbox, attempt, &ice_servers, &self.config, offer) {
                     Ok(peer) => {
                         if let Some(old) = self.peers.insert(attempt.peer, peer) {
                             old.close();
@@ -188,7 +194,7 @@ impl Browser {
             }
             Output::Stop(attempt) => {
                 if let Entry::Occupied(entry) = self.peers.entry(attempt.peer)
-                    && entry.get().attempt == attempt
+                    && entry.get().attempt() == attempt
                 {
                     entry.remove().close();
                 }
@@ -207,7 +213,7 @@ impl Browser {
     }
 
     fn measure(&mut self, now: Duration) {
-        let mut open = self.peers.values().filter(|peer| self.switchboard.is_open(peer.attempt)).peekable();
+        let mut open = self.peers.values().filter(|peer| self.switchboard.is_open(peer.attempt())).peekable();
         self.measure_at = open.peek().map(|_| now + MEASURE);
         open.for_each(|peer| peer.measure(&self.inbox));
     }
@@ -220,7 +226,7 @@ impl Socket for Browser {
 
     fn send(&mut self, peer: PeerId, lane: Lane, bytes: Bytes) -> Result<(), SendError> {
         SendError::check(lane, bytes.len())?;
-        let peer = self.peers.get_mut(&peer).filter(|peer| self.switchboard.is_open(peer.attempt));
+        let peer = self.peers.get_mut(&peer).filter(|peer| self.switchboard.is_open(peer.attempt()));
         peer.ok_or(SendError::UnknownPeer)?.send(lane, &bytes)
     }
 
@@ -253,8 +259,8 @@ impl Drop for Browser {
 }
 
 /// The connection of an attempt, if that is the one that counts.
-fn attempt_of(peers: &mut BTreeMap<PeerId, Peer>, attempt: Attempt) -> Option<&mut Peer> {
-    peers.get_mut(&attempt.peer).filter(|peer| peer.attempt == attempt)
+fn attempt_of(peers: &mut BTreeMap<PeerId, Connection>, attempt: Attempt) -> Option<&mut Connection> {
+    peers.get_mut(&attempt.peer).filter(|peer| peer.attempt() == attempt)
 }
 
 /// A socket where there is no WebRTC: says so, once.

@@ -108,6 +108,118 @@ mod native {
     }
 }
 
+/// Connections by `matchbox_socket`, behind the same signaling.
+#[cfg(feature = "matchbox")]
+mod matchbox {
+    use std::{cell::Cell, time::Duration};
+
+    use coplay_signaling::{Config, Running, Signaling};
+    use coplay_socket::{
+        IceTransportPolicy, Rendezvous, Socket, SocketConfig, SocketError, SocketEvent, Transport, connect, connect_by,
+    };
+
+    use crate::contract::Platform;
+
+    /// It checks a path every 200 ms only.
+    const HANDSHAKE: Duration = Duration::from_secs(5);
+
+    fn config(transport: Transport, url: &str) -> SocketConfig {
+        SocketConfig { transport, handshake_timeout: HANDSHAKE, ..SocketConfig::new(url) }
+    }
+
+    /// Signals go by memory, where nothing stands between a peer and what another one says.
+    struct ByMemory(Rendezvous);
+
+    impl Platform for ByMemory {
+        fn enter(&self) -> Box<dyn Socket> {
+            connect_by(self.config(), self.0.signaller())
+        }
+
+        fn now(&self) -> Duration {
+            coplay_socket::now()
+        }
+
+        async fn turn(&self) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+
+        fn rendezvous(&self) -> Option<&Rendezvous> {
+            Some(&self.0)
+        }
+
+        fn config(&self) -> SocketConfig {
+            config(Transport::Matchbox, "")
+        }
+    }
+
+    everywhere!(ByMemory(Rendezvous::new()));
+    cases! { ByMemory(Rendezvous::new());
+        garbage_signals_hurt_no_other_link
+        garbage_offers_hurt_no_other_link
+        a_silent_peer_is_given_up
+        links_live_on_without_signaling
+        a_handshake_that_does_not_open_is_started_again
+        ice_servers_that_are_of_no_use_keep_nobody_apart
+        spoiled_signals_hurt_no_other_link
+    }
+
+    /// On our signaling server; every second peer has connections of our own.
+    struct Mixed {
+        server: Running,
+        entered: Cell<usize>,
+    }
+
+    impl Mixed {
+        fn new() -> Self {
+            Self { server: Signaling::spawn(Config::local()).expect("a server"), entered: Cell::new(0) }
+        }
+    }
+
+    impl Platform for Mixed {
+        fn enter(&self) -> Box<dyn Socket> {
+            let number = self.entered.replace(self.entered.get() + 1);
+            let transport = if number.is_multiple_of(2) { Transport::Matchbox } else { Transport::WebRtc };
+            connect(config(transport, &format!("{}/room", self.server.url())))
+        }
+
+        fn now(&self) -> Duration {
+            coplay_socket::now()
+        }
+
+        async fn turn(&self) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+
+        fn rendezvous(&self) -> Option<&Rendezvous> {
+            None
+        }
+    }
+
+    mod mixed {
+        use super::Mixed;
+
+        everywhere!(Mixed::new());
+    }
+
+    #[test]
+    fn a_setting_that_it_cannot_honour_is_a_typed_error() {
+        let base = || config(Transport::Matchbox, "ws://127.0.0.1:1/room");
+        let cases = [
+            ("ice_transport_policy", SocketConfig { ice_transport_policy: IceTransportPolicy::Relay, ..base() }),
+            ("udp_ports", SocketConfig { udp_ports: Some(4000..=4010), ..base() }),
+            ("external_ips", SocketConfig { external_ips: vec!["192.0.2.1".parse().expect("one")], ..base() }),
+        ];
+        for (setting, config) in cases {
+            let mut socket = connect(config);
+            let told = socket.poll(coplay_socket::now());
+            let error = SocketError::Unsupported { setting, transport: Transport::Matchbox };
+            assert!(error.to_string().contains(setting), "{error}");
+            assert_eq!(told, Some(SocketEvent::Failed(error)));
+            assert_eq!(socket.poll(coplay_socket::now()), None, "nothing is tried");
+        }
+    }
+}
+
 mod memory {
     use super::{Conditions, Memory};
 

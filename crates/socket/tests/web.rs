@@ -38,6 +38,13 @@ impl Page {
         let config = SocketConfig { handshake_timeout: Duration::from_secs(3), ..SocketConfig::default() };
         Self { rendezvous: Rendezvous::new(), config }
     }
+
+    /// The same with connections by `matchbox_socket`.
+    #[cfg(feature = "matchbox")]
+    fn by_matchbox() -> Self {
+        let config = SocketConfig { transport: coplay_socket::Transport::Matchbox, ..Self::new().config };
+        Self { rendezvous: Rendezvous::new(), config }
+    }
 }
 
 impl Platform for Page {
@@ -56,6 +63,10 @@ impl Platform for Page {
     fn rendezvous(&self) -> Option<&Rendezvous> {
         Some(&self.rendezvous)
     }
+
+    fn config(&self) -> SocketConfig {
+        self.config.clone()
+    }
 }
 
 async fn sleep(milliseconds: i32) {
@@ -67,15 +78,15 @@ async fn sleep(milliseconds: i32) {
 }
 
 macro_rules! cases {
-    ($($case:ident)*) => {
+    ($page:expr; $($case:ident)*) => {
         $(#[wasm_bindgen_test]
         async fn $case() {
-            contract::$case(&Page::new()).await;
+            crate::contract::$case(&$page).await;
         })*
     };
 }
 
-cases! {
+cases! { Page::new();
     opens_and_delivers_on_both_lanes
     reliable_datagrams_arrive_once_and_in_order
     datagrams_up_to_the_lanes_limits_arrive
@@ -93,6 +104,50 @@ cases! {
     only_relayed_paths_and_no_turn_server_is_a_reason
     ice_servers_that_are_of_no_use_keep_nobody_apart
     spoiled_signals_hurt_no_other_link
+}
+
+#[cfg(feature = "matchbox")]
+mod matchbox {
+    use coplay_socket::{IceTransportPolicy, SocketConfig, SocketError, SocketEvent, Transport, connect};
+    use wasm_bindgen_test::wasm_bindgen_test;
+
+    use super::Page;
+
+    cases! { Page::by_matchbox();
+        opens_and_delivers_on_both_lanes
+        reliable_datagrams_arrive_once_and_in_order
+        datagrams_up_to_the_lanes_limits_arrive
+        nothing_is_sent_to_unknown_peers
+        disconnecting_one_peer_leaves_the_others
+        a_dropped_socket_is_closed_on_every_other
+        what_was_sent_before_a_disconnect_arrives
+        the_path_is_reported
+        garbage_signals_hurt_no_other_link
+        garbage_offers_hurt_no_other_link
+        a_silent_peer_is_given_up
+        links_live_on_without_signaling
+        a_handshake_that_does_not_open_is_started_again
+        ice_servers_that_are_of_no_use_keep_nobody_apart
+        spoiled_signals_hurt_no_other_link
+    }
+
+    #[wasm_bindgen_test]
+    async fn a_lot_that_was_sent_before_a_disconnect_arrives() {
+        super::a_lot_arrives(&Page::by_matchbox()).await;
+    }
+
+    #[wasm_bindgen_test]
+    async fn what_nobody_polls_is_held_within_bounds() {
+        super::held_within_bounds(&Page::by_matchbox()).await;
+    }
+
+    #[wasm_bindgen_test]
+    fn a_setting_that_it_cannot_honour_is_a_typed_error() {
+        let transport = Transport::Matchbox;
+        let config = SocketConfig { transport, ice_transport_policy: IceTransportPolicy::Relay, ..Default::default() };
+        let error = SocketError::Unsupported { setting: "ice_transport_policy", transport };
+        assert_eq!(connect(config).poll(coplay_socket::now()), Some(SocketEvent::Failed(error)));
+    }
 }
 
 #[wasm_bindgen_test]
@@ -193,15 +248,18 @@ async fn a_socket_may_be_dropped_by_its_own_waker() {
 
 #[wasm_bindgen_test]
 async fn a_lot_that_was_sent_before_a_disconnect_arrives() {
+    a_lot_arrives(&Page::new()).await;
+}
+
+async fn a_lot_arrives(page: &Page) {
     const COUNT: usize = 32;
-    let page = Page::new();
-    let [mut a, mut b] = connected(&page).await;
+    let [mut a, mut b] = connected(page).await;
     let (a_id, b_id) = (a.id(), b.id());
     for _ in 0..COUNT {
         a.socket.send(b_id, Lane::Reliable, Bytes::from(vec![1; MAX_RELIABLE])).expect("there is room");
     }
     a.socket.disconnect(b_id);
-    until(&page, "closed on both sides", &mut [&mut a, &mut b], |peers| {
+    until(page, "closed on both sides", &mut [&mut a, &mut b], |peers| {
         peers.iter().all(|peer| !peer.closed.is_empty())
     })
     .await;
@@ -210,8 +268,11 @@ async fn a_lot_that_was_sent_before_a_disconnect_arrives() {
 
 #[wasm_bindgen_test]
 async fn what_nobody_polls_is_held_within_bounds() {
-    let page = Page::new();
-    let [mut a, mut b] = connected(&page).await;
+    held_within_bounds(&Page::new()).await;
+}
+
+async fn held_within_bounds(page: &Page) {
+    let [mut a, mut b] = connected(page).await;
     let (a_id, b_id) = (a.id(), b.id());
     // More unreliable ones than are kept: that is a loss.
     for round in 0..40 {
@@ -220,7 +281,7 @@ async fn what_nobody_polls_is_held_within_bounds() {
         }
         sleep(10).await;
     }
-    talk(&page, &mut a, &mut b).await;
+    talk(page, &mut a, &mut b).await;
     // More reliable ones: the link is given up, rather than to lose one or to keep them all.
     let end = page.now() + Duration::from_secs(30);
     let mut sent = 0;
@@ -232,7 +293,7 @@ async fn what_nobody_polls_is_held_within_bounds() {
         a.pump(page.now());
         page.turn().await;
     }
-    until(&page, "the link is given up", &mut [&mut a, &mut b], |peers| !peers[1].closed.is_empty()).await;
+    until(page, "the link is given up", &mut [&mut a, &mut b], |peers| !peers[1].closed.is_empty()).await;
     assert!(
         matches!(&b.closed[&a_id], CloseReason::Failed(why) if why.contains("more than was taken")),
         "{:?}",

@@ -20,6 +20,7 @@ const MAY_NAME: [(&str, &[&str]); 5] = [
             "async-trait",
             "bytes",
             "crossbeam-channel",
+            "futures-channel",
             "futures-util",
             "js-sys",
             "matchbox_socket",

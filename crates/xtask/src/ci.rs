@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The checks in their order: what is quick to fail comes first.
-const CHECKS: [(&str, fn() -> Result); 11] = [
+const CHECKS: [(&str, fn() -> Result); 12] = [
     ("format", format),
     ("boundaries", boundaries::boundaries),
     ("build and lints", build),
@@ -19,6 +19,7 @@ const CHECKS: [(&str, fn() -> Result); 11] = [
     ("tests in the browser", test::web),
     ("crossplay", || crossplay::crossplay(&crossplay::Options::on(crossplay::Server::Coplay))),
     ("crossplay on matchbox_server", || crossplay::crossplay(&crossplay::Options::on(crossplay::Server::Matchbox))),
+    ("crossplay by matchbox_socket", || crossplay::crossplay(&crossplay::Options::by_matchbox())),
     ("the menu in the browser", lobby::lobby),
     ("play", || play::play(&play::Options::check())),
 ];

@@ -46,7 +46,11 @@ pub(crate) struct Options {
     /// browsers play one match in mesh topology.
     #[arg(long, value_enum, default_value_t = Server::Coplay)]
     server: Server,
-    /// How many native peers play. By default 2 on our server, 1 on the other.
+    /// What makes the peers' connections: our own sockets, or `matchbox_socket`, where by default a native peer and two
+    /// browsers play one match in mesh topology.
+    #[arg(long, value_enum, default_value_t = Transport::Webrtc)]
+    transport: Transport,
+    /// How many native peers play. By default 2 where all is our own, else 1.
     #[arg(long)]
     native: Option<usize>,
     /// How many pages play. Without any, none is built, and the figures are those of native peers alone.
@@ -60,7 +64,13 @@ pub(crate) struct Options {
 impl Options {
     /// All matches on this server, as long as `--seconds` says by default.
     pub(crate) fn on(server: Server) -> Self {
-        Self { json: None, seconds: SECONDS, server, native: None, web: PAGES, only: None }
+        let transport = Transport::Webrtc;
+        Self { json: None, seconds: SECONDS, server, transport, native: None, web: PAGES, only: None }
+    }
+
+    /// One match of peers that connect by `matchbox_socket`.
+    pub(crate) fn by_matchbox() -> Self {
+        Self { transport: Transport::Matchbox, ..Self::on(Server::Coplay) }
     }
 
     /// One short match.
@@ -73,6 +83,23 @@ impl Options {
 pub(crate) enum Server {
     Coplay,
     Matchbox,
+}
+
+/// What makes the peers' connections.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Transport {
+    Webrtc,
+    Matchbox,
+}
+
+impl Transport {
+    /// What a peer is told, and the report says.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Webrtc => "webrtc",
+            Self::Matchbox => "matchbox",
+        }
+    }
 }
 
 /// Who plays with whom.
@@ -99,10 +126,11 @@ impl Match {
 
 /// Plays the matches; an error unless every world converged and every event came once and in order.
 pub(crate) fn crossplay(options: &Options) -> Result {
-    let matches: &[_] = match (&options.only, options.server) {
-        (Some(only), _) => std::slice::from_ref(only),
-        (None, Server::Coplay) => &[Match::Mesh, Match::NativeHost, Match::BrowserHost],
-        (None, Server::Matchbox) => &[Match::Mesh],
+    let all_our_own = options.server == Server::Coplay && options.transport == Transport::Webrtc;
+    let matches: &[_] = match &options.only {
+        Some(only) => std::slice::from_ref(only),
+        None if all_our_own => &[Match::Mesh, Match::NativeHost, Match::BrowserHost],
+        None => &[Match::Mesh],
     };
     let mut steps = Steps::new(2 + matches.len());
     steps.next("building the native peer (first time about 10 minutes)");
@@ -116,11 +144,12 @@ pub(crate) fn crossplay(options: &Options) -> Result {
     let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("cannot start tokio: {error}"))?;
     let (mut runs, mut failed) = (Vec::new(), Vec::new());
     for &kind in matches {
-        let native = options.native.unwrap_or(if options.server == Server::Coplay { 2 } else { 1 });
+        let native = options.native.unwrap_or(if all_our_own { 2 } else { 1 });
         let web = options.web;
         steps.next(&format!("{native} native peers and {web} pages: {}", title(kind)));
         let players = matches::Players {
             kind,
+            transport: options.transport.name(),
             native,
             web,
             seconds: options.seconds,

@@ -57,7 +57,7 @@ pub(crate) fn web() -> Result {
     let file = place.join("chromium.json");
     fs::write(&file, capabilities.to_string()).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     let mut command = wasm::Toolchain::ready()?.cargo("test");
-    command.args(["--profile", "web", "--lib", "--tests"]).args(IN_BROWSER);
+    command.args(["--profile", "web", "--lib", "--tests", "--features", "coplay_socket/matchbox"]).args(IN_BROWSER);
     command.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner);
     command.env("WASM_BINDGEN_TEST_WEBDRIVER_JSON", file).env("CHROMEDRIVER", driver);
     // Tests that do not ask for a browser run in one as well, and not in Node.

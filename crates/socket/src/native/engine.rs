@@ -26,7 +26,7 @@ use super::{
     websocket::WebSocket,
 };
 use crate::{
-    Signaller, SocketConfig, SocketEvent, clock,
+    Signaller, SocketConfig, SocketEvent, Transport, clock,
     switchboard::{Attempt, Input, Output, Switchboard},
 };
 
@@ -166,7 +166,16 @@ impl Engine {
                 let (admit, admitted) = watch::channel(false);
                 let (outlets, inlets) = Outlets::new();
                 let shared = self.shared.clone();
-                self.tasks.spawn(peer::run(shared, attempt, ice_servers, offer, inlets, admitted, received));
+                match shared.config.transport {
+                    Transport::WebRtc => {
+                        self.tasks.spawn(peer::run(shared, attempt, ice_servers, offer, inlets, admitted, received));
+                    }
+                    #[cfg(feature = "matchbox")]
+                    Transport::Matchbox => {
+                        let run = super::matchbox::run;
+                        self.tasks.spawn(run(shared, attempt, ice_servers, offer, inlets, admitted, received));
+                    }
+                }
                 let seat = Seat { attempt, orders, admit, outlets: Some(outlets), open: [false; 2] };
                 self.peers.insert(attempt.peer, seat);
             }

@@ -35,7 +35,7 @@ pub(super) const RELIABLE_OUTSTANDING: usize = 256 * 1024;
 
 /// How long what was sent reliably before a connection is closed may take to be acked: closing it aborts the SCTP
 /// association, and whoever hears of that forgets what it has not read yet. A lone packet is acked after 200 ms.
-const FLUSHING: Duration = Duration::from_millis(400);
+pub(super) const FLUSHING: Duration = Duration::from_millis(400);
 /// How often to look whether it is.
 const FLUSH_CHECK: Duration = Duration::from_millis(5);
 
@@ -53,8 +53,8 @@ pub(super) struct Outlets {
 
 /// The socket thread's end of a peer's lanes.
 pub(super) struct Inlets {
-    unreliable: mpsc::Receiver<Bytes>,
-    reliable: mpsc::Receiver<Bytes>,
+    pub(super) unreliable: mpsc::Receiver<Bytes>,
+    pub(super) reliable: mpsc::Receiver<Bytes>,
     pub(super) traffic: Arc<Traffic>,
 }
 
@@ -69,6 +69,10 @@ pub(super) struct Traffic {
 impl Traffic {
     pub(super) fn set_path(&self, path: Path) {
         *self.path.lock().unwrap_or_else(PoisonError::into_inner) = Some(path);
+    }
+
+    pub(super) fn received(&self, bytes: usize) {
+        self.bytes_received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }
 
@@ -238,7 +242,7 @@ impl Reader {
                     }
                 }
                 DataChannelEvent::OnMessage(message) => {
-                    self.traffic.bytes_received.fetch_add(message.data.len() as u64, Ordering::Relaxed);
+                    self.traffic.received(message.data.len());
                     self.inbox.datagram(self.attempt, self.lane, message.data.freeze(), &self.share).await;
                 }
                 DataChannelEvent::OnClose => break,

@@ -134,7 +134,7 @@ pub(super) async fn run(
 }
 
 impl Shared {
-    async fn report(&self, attempt: Attempt, report: Report) {
+    pub(super) async fn report(&self, attempt: Attempt, report: Report) {
         let _ = self.reports.send((attempt, report)).await;
     }
 }
@@ -206,7 +206,7 @@ async fn try_build(
 }
 
 /// The URLs of a server that webrtc takes, each as a server: one that it does not take would fail the connection.
-fn usable(server: &IceServer) -> Vec<RTCIceServer> {
+pub(super) fn usable(server: &IceServer) -> Vec<RTCIceServer> {
     let alone = |url: &String| RTCIceServer {
         urls: vec![url.clone()],
         username: server.username.clone().unwrap_or_default(),

@@ -26,9 +26,9 @@ const MAX_WAITING: usize = 2 * 1024 * 1024;
 const OVERHEAD: usize = 64;
 /// The most bytes that wait in the browser to be sent on the unreliable lane: half a second of a busy game, and older
 /// than that nobody wants them.
-const MAX_BUFFERED_UNRELIABLE: usize = 64 * 1024;
+pub(super) const MAX_BUFFERED_UNRELIABLE: usize = 64 * 1024;
 /// The same, on the reliable lane. Chromium closes a channel at 16 MiB.
-const MAX_BUFFERED_RELIABLE: usize = 1024 * 1024;
+pub(super) const MAX_BUFFERED_RELIABLE: usize = 1024 * 1024;
 
 /// Both channels of a peer, and their callbacks.
 pub(super) struct Lanes {
@@ -47,7 +47,7 @@ struct Channel {
 impl Lanes {
     /// Makes the channels by matchbox's convention: negotiated, with ids from 0 and these labels.
     pub(super) fn open(connection: &RtcPeerConnection, inbox: &Rc<Inbox>, attempt: Attempt) -> Self {
-        let waiting = Rc::new(Waiting(Cell::new(Some(0))));
+        let waiting = Rc::<Waiting>::default();
         let channel = |lane, label| Channel::open(connection, inbox, &waiting, attempt, lane, label);
         Self {
             unreliable: channel(Lane::Unreliable, "matchbox_socket_0"),
@@ -160,11 +160,17 @@ impl Channel {
 }
 
 /// How many bytes of a peer wait in the inbox; `None` once no more are taken.
-struct Waiting(Cell<Option<usize>>);
+pub(super) struct Waiting(Cell<Option<usize>>);
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self(Cell::new(Some(0)))
+    }
+}
 
 impl Waiting {
     /// Counts a datagram in, if there is room for it.
-    fn enters(&self, length: usize) -> bool {
+    pub(super) fn enters(&self, length: usize) -> bool {
         let total = self.0.get().map(|waiting| waiting + length + OVERHEAD).filter(|&total| total <= MAX_WAITING);
         if total.is_some() {
             self.0.set(total);
@@ -173,12 +179,12 @@ impl Waiting {
     }
 
     /// Counts a datagram out.
-    fn leaves(&self, length: usize) {
+    pub(super) fn leaves(&self, length: usize) {
         self.0.set(self.0.get().map(|waiting| waiting.saturating_sub(length + OVERHEAD)));
     }
 
     /// Takes no more; whether it did until now.
-    fn ends(&self) -> bool {
+    pub(super) fn ends(&self) -> bool {
         self.0.take().is_some()
     }
 }

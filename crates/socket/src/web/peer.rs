@@ -31,7 +31,7 @@ use crate::{
 /// The most datagrams that are kept of a peer whose second channel is not open yet.
 const MAX_EARLY: usize = 64;
 /// How long a closed connection is kept for what was sent last, for example a goodbye, to go out.
-const LINGER: Duration = Duration::from_millis(200);
+pub(super) const LINGER: Duration = Duration::from_millis(200);
 /// One attempt to connect with a peer, and the connection that comes of it.
 pub(super) struct Peer {
     pub(super) attempt: Attempt,
@@ -289,7 +289,7 @@ fn connection(ice_servers: &[IceServer], policy: IceTransportPolicy) -> Result<R
     })
 }
 
-fn to_js(server: &IceServer) -> RtcIceServer {
+pub(super) fn to_js(server: &IceServer) -> RtcIceServer {
     let js = RtcIceServer::new();
     js.set_urls(&server.urls.iter().map(|url| JsValue::from_str(url)).collect::<Array>());
     if let Some(username) = &server.username {

@@ -12,7 +12,8 @@ use coplay_proto::{
     signal::{ClientMessage, ServerMessage, Signal},
 };
 use coplay_socket::{
-    Dialect, MAX_RELIABLE, MAX_UNRELIABLE, Path, Rendezvous, SendError, Signaller, SignallerEvent, Socket, SocketEvent,
+    Dialect, MAX_RELIABLE, MAX_UNRELIABLE, Path, Rendezvous, SendError, Signaller, SignallerEvent, Socket,
+    SocketConfig, SocketEvent,
 };
 
 pub(crate) use handshakes::*;
@@ -36,6 +37,10 @@ pub(crate) trait Platform {
     async fn turn(&self);
     /// The room, for platforms whose sockets need signals to connect.
     fn rendezvous(&self) -> Option<&Rendezvous>;
+    /// The settings of its sockets, for cases that change some of them.
+    fn config(&self) -> SocketConfig {
+        SocketConfig::default()
+    }
 }
 
 /// A socket and what came out of it.

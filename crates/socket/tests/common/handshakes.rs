@@ -88,7 +88,7 @@ impl Said {
 
 pub(crate) async fn candidates_before_their_description_are_kept(platform: &impl Platform) {
     let Some(rendezvous) = platform.rendezvous() else { return };
-    let config = SocketConfig { handshake_timeout: Duration::from_secs(3), ..SocketConfig::default() };
+    let config = SocketConfig { handshake_timeout: Duration::from_secs(3), ..platform.config() };
     let late = || {
         let mut description = None;
         // Each side's description is said after its first candidate.
@@ -107,8 +107,7 @@ pub(crate) async fn candidates_before_their_description_are_kept(platform: &impl
 pub(crate) async fn a_handshake_that_does_not_open_is_started_again(platform: &impl Platform) {
     let Some(rendezvous) = platform.rendezvous() else { return };
     let offers = Arc::new(AtomicU32::new(0));
-    let config =
-        SocketConfig { handshake_timeout: Duration::from_secs(2), handshake_attempts: 5, ..SocketConfig::default() };
+    let config = SocketConfig { handshake_timeout: Duration::from_secs(2), handshake_attempts: 5, ..platform.config() };
     let lossy = || {
         let (offers, mut descriptions) = (offers.clone(), 0);
         // The first offer or answer of each is lost, with its candidates; so its attempt cannot succeed.
@@ -131,7 +130,7 @@ pub(crate) async fn only_relayed_paths_and_no_turn_server_is_a_reason(platform: 
     let config = SocketConfig {
         handshake_timeout: Duration::from_secs(2),
         ice_transport_policy: IceTransportPolicy::Relay,
-        ..SocketConfig::default()
+        ..platform.config()
     };
     let said = Said::default();
     let [mut a, mut b] = [said.peer(&config, rendezvous), said.peer(&config, rendezvous)];
@@ -176,7 +175,7 @@ pub(crate) async fn ice_servers_that_are_of_no_use_keep_nobody_apart(platform: &
         turn(3, &[]),
     ];
     let rendezvous = Rendezvous::with_ice_servers(ice_servers.clone());
-    let config = SocketConfig { ice_servers, handshake_timeout: Duration::from_secs(3), ..SocketConfig::default() };
+    let config = SocketConfig { ice_servers, handshake_timeout: Duration::from_secs(3), ..platform.config() };
     let [a, b] = [(); 2].map(|()| Peer::new(connect_by(config.clone(), rendezvous.signaller())));
     let [mut a, mut b] = meet(platform, [a, b]).await;
     talk(platform, &mut a, &mut b).await;
@@ -192,7 +191,7 @@ struct Spoiler {
 impl Spoiler {
     async fn listen(platform: &impl Platform) -> Self {
         let (rendezvous, said) = (Rendezvous::new(), Said::default());
-        let config = SocketConfig { handshake_timeout: Duration::from_secs(3), ..SocketConfig::default() };
+        let config = SocketConfig { handshake_timeout: Duration::from_secs(3), ..platform.config() };
         let [mut a, mut b] = meet(platform, [said.peer(&config, &rendezvous), said.peer(&config, &rendezvous)]).await;
         talk(platform, &mut a, &mut b).await;
         let (mut descriptions, mut candidates) = (Vec::new(), Vec::new());

@@ -28,6 +28,8 @@ const SETTLING: Duration = Duration::from_secs(60);
 /// Who plays, and where.
 pub(super) struct Players {
     pub(super) kind: Match,
+    /// What makes the connections of all of them.
+    pub(super) transport: &'static str,
     pub(super) native: usize,
     pub(super) web: usize,
     pub(super) seconds: u32,
@@ -60,6 +62,7 @@ impl Players {
             (parameter::SIGNALING, self.signaling.clone()),
             (parameter::ROOM, format!("crossplay-{}", super::title(self.kind).replace(' ', "-"))),
             (parameter::TOPOLOGY, self.kind.topology().to_owned()),
+            (parameter::TRANSPORT, self.transport.to_owned()),
             (parameter::PEERS, (self.native + self.web).to_string()),
         ]
     }
@@ -128,7 +131,8 @@ pub(super) async fn play(players: &Players, mut desk: Desk) -> Result<Run> {
         played.push(Played { id, web: is_web(&name), sent, findings: (**findings).clone(), name });
         peer.order(Order::Leave);
     }
-    Ok(Run::of(players.kind.topology(), players.kind.host_kind(), seconds_to_all_connected, &played))
+    let kind = players.kind;
+    Ok(Run::of(kind.topology(), kind.host_kind(), players.transport, seconds_to_all_connected, &played))
 }
 
 /// Gives everyone the same order and waits until they have all done it.

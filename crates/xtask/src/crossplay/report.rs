@@ -21,6 +21,7 @@ pub(super) struct Report {
 pub(super) struct Run {
     topology: &'static str,
     host_kind: Option<&'static str>,
+    transport: &'static str,
     peers: usize,
     converged: bool,
     entities: usize,
@@ -53,6 +54,7 @@ impl Run {
     pub(super) fn of(
         topology: &'static str,
         host_kind: Option<&'static str>,
+        transport: &'static str,
         seconds_to_all_connected: f64,
         played: &[Played],
     ) -> Self {
@@ -77,6 +79,7 @@ impl Run {
         let mut run = Self {
             topology,
             host_kind,
+            transport,
             peers: played.len(),
             converged: true,
             entities: played.first().map_or(0, |peer| peer.findings.world.len()),
@@ -216,7 +219,7 @@ mod tests {
     fn faults(change: impl FnOnce(&mut [Played; 2])) -> String {
         let mut played = [peer("a", "b"), peer("b", "a")];
         change(&mut played);
-        Run::of("mesh", None, 1.0, &played).faults.join("; ")
+        Run::of("mesh", None, "webrtc", 1.0, &played).faults.join("; ")
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub(crate) struct Parameters {
     pub(crate) signaling: String,
     pub(crate) room: String,
     pub(crate) host: bool,
+    /// Whether `matchbox_socket` makes the connections.
+    pub(crate) matchbox: bool,
     pub(crate) peers: usize,
 }
 
@@ -40,6 +42,7 @@ impl Parameters {
             signaling: needed(parameter::SIGNALING)?,
             room: needed(parameter::ROOM)?,
             host: needed(parameter::TOPOLOGY)? == "host",
+            matchbox: needed(parameter::TRANSPORT)? == "matchbox",
             peers: needed(parameter::PEERS)?.parse().map_err(|_| "`peers` is a number".to_owned())?,
         })
     }

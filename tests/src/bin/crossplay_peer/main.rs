@@ -29,6 +29,7 @@ fn main() {
 /// Enters the room and plays until the desk has seen enough.
 fn play(parameters: Parameters) {
     let room = CoplayPlugins::room(&parameters.room).signaling(&parameters.signaling);
+    let room = if parameters.matchbox { room.matchbox() } else { room };
     App::new()
         .add_plugins((
             PanicHandlerPlugin,
