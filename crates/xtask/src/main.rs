@@ -12,11 +12,13 @@ mod browser;
 mod ci;
 mod crossplay;
 mod native;
+mod packages;
 mod pages;
 mod play;
 mod run;
 mod shot;
 mod site;
+mod template;
 mod test;
 mod tools;
 mod wasm;
@@ -44,6 +46,10 @@ enum Command {
     Boundaries,
     /// Get what the other commands need and do not find: the toolchain for browsers, wasm-bindgen, Chromium.
     Setup,
+    /// Start a game from the template as anybody would, test and build it, and have a native peer and two pages play it.
+    Template,
+    /// Check that the crates that are to be published can be: what they say of themselves, what they take along.
+    Package(packages::Options),
     /// Make the README's screenshots from a native window and a real browser in one match.
     Shot,
     /// Measure: run a program of the benches package.
@@ -61,6 +67,8 @@ fn main() -> ExitCode {
         Command::Crossplay(options) => crossplay::crossplay(&options),
         Command::Boundaries => boundaries::boundaries(),
         Command::Setup => tools::setup(),
+        Command::Template => template::template(),
+        Command::Package(options) => packages::package(&options),
         Command::Shot => shot::shot(),
         Command::Bench { name } => bench::bench(&name),
     };
