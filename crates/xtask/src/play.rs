@@ -187,12 +187,7 @@ pub(crate) fn until_met(games: &mut [Running], limit: Duration) -> Result {
 }
 
 /// Waits until the log of each of the games tells it: what it is that has happened then, and how one sees it.
-pub(crate) fn until_told(
-    games: &mut [Running],
-    limit: Duration,
-    what: &str,
-    told: impl Fn(&str) -> bool,
-) -> Result {
+pub(crate) fn until_told(games: &mut [Running], limit: Duration, what: &str, told: impl Fn(&str) -> bool) -> Result {
     let start = Instant::now();
     loop {
         games.iter_mut().try_for_each(Running::check)?;

@@ -92,7 +92,7 @@ fn copy() -> Result<PathBuf> {
     write(&manifest, &(own + &same))?;
     // The versions of the workspace: what is built, and wasm-bindgen's program, are for these.
     let lock = to.join("Cargo.lock");
-    if !lock.is_file() || is_newer(&root().join("Cargo.lock"), &lock) {
+    if !lock.is_file() || web::is_newer(&root().join("Cargo.lock"), &lock) {
         write(&lock, &read(&root().join("Cargo.lock"))?)?;
     }
     Ok(to)
@@ -132,9 +132,4 @@ fn write(path: &Path, text: &str) -> Result {
         return Ok(());
     }
     fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))
-}
-
-fn is_newer(one: &Path, other: &Path) -> bool {
-    let modified = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
-    matches!((modified(one), modified(other)), (Some(one), Some(other)) if one > other)
 }

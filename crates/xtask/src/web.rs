@@ -59,7 +59,8 @@ pub(crate) fn build_in(dir: &Path, packages: &[&str], bin: &str, profile: Profil
     Ok(page)
 }
 
-fn is_newer(one: &Path, other: &Path) -> bool {
+/// Whether both are there, and this one was written after the other.
+pub(crate) fn is_newer(one: &Path, other: &Path) -> bool {
     let modified = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
     matches!((modified(one), modified(other)), (Some(one), Some(other)) if one > other)
 }
