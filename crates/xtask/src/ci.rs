@@ -3,15 +3,16 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    boundaries, crossplay, lobby, play,
+    boundaries, crossplay, lobby, packages, play,
     run::{Result, cargo, lint, run, say, table},
     test, wasm, web,
 };
 
 /// The checks in their order: what is quick to fail comes first.
-const CHECKS: [(&str, fn() -> Result); 12] = [
+const CHECKS: [(&str, fn() -> Result); 13] = [
     ("format", format),
     ("boundaries", boundaries::boundaries),
+    ("packages", packages::quick),
     ("build and lints", build),
     ("tests", test::native),
     ("documentation", docs),

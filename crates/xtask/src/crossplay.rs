@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::{
+    browser::Browser,
     native,
     run::{Result, Running, Steps, make_dir, say, target},
     tools, web,
@@ -56,6 +57,9 @@ pub(crate) struct Options {
     /// How many pages play. Without any, none is built, and the figures are those of native peers alone.
     #[arg(long, default_value_t = PAGES)]
     web: usize,
+    /// In which browser the pages play.
+    #[arg(long, value_enum, default_value_t)]
+    browser: Browser,
     /// Play only this match.
     #[arg(long, value_enum)]
     only: Option<Match>,
@@ -64,8 +68,8 @@ pub(crate) struct Options {
 impl Options {
     /// All matches on this server, as long as `--seconds` says by default.
     pub(crate) fn on(server: Server) -> Self {
-        let transport = Transport::Webrtc;
-        Self { json: None, seconds: SECONDS, server, transport, native: None, web: PAGES, only: None }
+        let (transport, browser) = (Transport::Webrtc, Browser::default());
+        Self { json: None, seconds: SECONDS, server, transport, native: None, web: PAGES, browser, only: None }
     }
 
     /// One match of peers that connect by `matchbox_socket`.
@@ -146,12 +150,13 @@ pub(crate) fn crossplay(options: &Options) -> Result {
     for &kind in matches {
         let native = options.native.unwrap_or(if all_our_own { 2 } else { 1 });
         let web = options.web;
-        steps.next(&format!("{native} native peers and {web} pages: {}", title(kind)));
+        steps.next(&format!("{native} native peers and {web} pages in {:?}: {}", options.browser, title(kind)));
         let players = matches::Players {
             kind,
             transport: options.transport.name(),
             native,
             web,
+            browser: options.browser,
             seconds: options.seconds,
             signaling: format!("ws://127.0.0.1:{port}"),
             program: programs.join(format!("{PEER}{}", std::env::consts::EXE_SUFFIX)),

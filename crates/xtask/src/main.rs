@@ -14,11 +14,13 @@ mod crossplay;
 mod interrupt;
 mod lobby;
 mod native;
+mod packages;
 mod pages;
 mod play;
 mod run;
 mod shot;
 mod site;
+mod template;
 mod test;
 mod tools;
 mod wasm;
@@ -49,6 +51,10 @@ enum Command {
     Boundaries,
     /// Get what the other commands need and do not find: the toolchain for browsers, wasm-bindgen, Chromium.
     Setup,
+    /// Start a game from the template as anybody would, test and build it, and have a native peer and two pages play it.
+    Template,
+    /// Check that the crates that are to be published can be: what they say of themselves, what they take along.
+    Package(packages::Options),
     /// Make the README's screenshots from a native window and a real browser in one match.
     Shot,
     /// Measure.
@@ -67,6 +73,8 @@ fn main() -> ExitCode {
         Command::Lobby => lobby::lobby(),
         Command::Boundaries => boundaries::boundaries(),
         Command::Setup => tools::setup(),
+        Command::Template => template::template(),
+        Command::Package(options) => packages::package(&options),
         Command::Shot => shot::shot(),
         Command::Bench(options) => bench::bench(&options),
         Command::ServePage(options) => pages::serve(&options),

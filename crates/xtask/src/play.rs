@@ -183,16 +183,21 @@ fn until_stopped(games: &mut [Running], seconds: Option<Duration>) -> Result {
 
 /// Waits until each of the games has seen another one join.
 pub(crate) fn until_met(games: &mut [Running], limit: Duration) -> Result {
+    until_told(games, limit, "native game and page have met", |log| log.contains("joined:"))
+}
+
+/// Waits until the log of each of the games tells it: what it is that has happened then, and how one sees it.
+pub(crate) fn until_told(games: &mut [Running], limit: Duration, what: &str, told: impl Fn(&str) -> bool) -> Result {
     let start = Instant::now();
     loop {
         games.iter_mut().try_for_each(Running::check)?;
-        if games.iter().all(|game| game.log().contains("joined:")) {
-            println!("native game and page have met after {:.1} s", start.elapsed().as_secs_f32());
+        if games.iter().all(|game| told(&game.log())) {
+            println!("{what} after {:.1} s", start.elapsed().as_secs_f32());
             return Ok(());
         }
         if start.elapsed() > limit {
-            let told: Vec<_> = games.iter().map(|game| format!("{}{}", game.name, game.last_words())).collect();
-            return Err(format!("native game and page have not met within {limit:?}\n{}", told.join("\n")));
+            let last: Vec<_> = games.iter().map(|game| format!("{}{}", game.name, game.last_words())).collect();
+            return Err(format!("waited {limit:?} in vain until {what}\n{}", last.join("\n")));
         }
         std::thread::sleep(Duration::from_millis(200));
     }

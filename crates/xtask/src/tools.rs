@@ -62,6 +62,18 @@ pub(crate) fn chromium() -> Result<PathBuf> {
     find_or_install(find, "Chromium (or say where it is with CHROME)", &["chromium", "fonts-dejavu-core"])
 }
 
+/// Firefox, or Debian's with extended support.
+pub(crate) fn firefox() -> Result<PathBuf> {
+    const ELSEWHERE: [&str; 2] =
+        ["/Applications/Firefox.app/Contents/MacOS/firefox", r"C:\Program Files\Mozilla Firefox\firefox.exe"];
+    let find = || {
+        let set = env::var_os("FIREFOX").map(PathBuf::from).filter(|path| path.is_file());
+        let usual = || ELSEWHERE.iter().map(PathBuf::from).find(|path| path.is_file());
+        set.or_else(|| on_path(&["firefox-esr", "firefox"])).or_else(usual)
+    };
+    find_or_install(find, "Firefox (or say where it is with FIREFOX)", &["firefox-esr"])
+}
+
 /// The program that drives Chromium for `wasm-bindgen-test-runner`.
 pub(crate) fn chromedriver() -> Result<PathBuf> {
     let set = || env::var_os("CHROMEDRIVER").map(PathBuf::from).filter(|path| path.is_file());

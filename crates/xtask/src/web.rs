@@ -34,11 +34,18 @@ impl Profile {
 /// with the same features each time, and once.
 pub(crate) const PACKAGES: [&str; 6] = ["-p", "coplay_examples", "-p", "coplay_tests", "-p", "coplay_benches"];
 
-/// Builds a program for the browser, with this page around it, and returns the folder to serve.
+/// Builds a program of the workspace for the browser, with this page around it, and returns the folder to serve.
 pub(crate) fn build(bin: &str, profile: Profile, index: &Path) -> Result<PathBuf> {
+    build_in(root(), &PACKAGES, bin, profile, index)
+}
+
+/// The same for a workspace in another folder, in which `packages` are named. What it builds goes where ours does.
+pub(crate) fn build_in(dir: &Path, packages: &[&str], bin: &str, profile: Profile, index: &Path) -> Result<PathBuf> {
     let bindgen = tools::wasm_bindgen("wasm-bindgen")?;
     let toolchain = wasm::Toolchain::ready()?;
-    run(toolchain.cargo("build").args(PACKAGES).args(["--bin", bin, "--profile", profile.name()]))?;
+    let mut command = toolchain.cargo("build");
+    command.args(packages).args(["--bin", bin, "--profile", profile.name()]);
+    run(command.current_dir(dir).env("CARGO_TARGET_DIR", target()?))?;
     let built = target()?.join(wasm::TARGET).join(profile.name()).join(format!("{bin}.wasm"));
     let page = target()?.join("pages").join(profile.name()).join(bin);
     make_dir(&page)?;
@@ -48,11 +55,12 @@ pub(crate) fn build(bin: &str, profile: Profile, index: &Path) -> Result<PathBuf
         run(command.arg(&page).arg(&built))?;
     }
     let to = page.join("index.html");
-    fs::copy(root().join(index), &to).map_err(|error| format!("cannot write {}: {error}", to.display()))?;
+    fs::copy(dir.join(index), &to).map_err(|error| format!("cannot write {}: {error}", to.display()))?;
     Ok(page)
 }
 
-fn is_newer(one: &Path, other: &Path) -> bool {
+/// Whether both are there, and this one was written after the other.
+pub(crate) fn is_newer(one: &Path, other: &Path) -> bool {
     let modified = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
     matches!((modified(one), modified(other)), (Some(one), Some(other)) if one > other)
 }

@@ -14,7 +14,7 @@ use super::{
     wire::{Findings, Order, Reached, Sent, parameter},
 };
 use crate::{
-    browser,
+    browser::{self, Browser},
     run::{Result, Running, make_dir},
 };
 
@@ -32,6 +32,7 @@ pub(super) struct Players {
     pub(super) transport: &'static str,
     pub(super) native: usize,
     pub(super) web: usize,
+    pub(super) browser: Browser,
     pub(super) seconds: u32,
     pub(super) signaling: String,
     pub(super) program: PathBuf,
@@ -71,7 +72,7 @@ impl Players {
         if is_web(name) {
             let query: Vec<_> = self.parameters(name).iter().map(|(key, value)| format!("{key}={value}")).collect();
             let url = format!("http://{}/?{}", desk.address, query.join("&"));
-            return browser::open_headless(name, &url, &self.place);
+            return browser::open_headless_in(self.browser, name, &url, &self.place);
         }
         let mut command = Command::new(&self.program);
         command.args([format!("--{}", parameter::DESK), desk.address.to_string()]);
