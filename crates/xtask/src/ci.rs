@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use crate::{
     boundaries, crossplay, lobby, packages, play,
     run::{Result, cargo, lint, run, say, table},
-    test, wasm, web,
+    template, test, wasm, web,
 };
 
 /// The checks in their order: what is quick to fail comes first.
-const CHECKS: [(&str, fn() -> Result); 13] = [
+const CHECKS: [(&str, fn() -> Result); 14] = [
     ("format", format),
     ("boundaries", boundaries::boundaries),
     ("packages", packages::quick),
@@ -22,6 +22,7 @@ const CHECKS: [(&str, fn() -> Result); 13] = [
     ("crossplay on matchbox_server", || crossplay::crossplay(&crossplay::Options::on(crossplay::Server::Matchbox))),
     ("crossplay by matchbox_socket", || crossplay::crossplay(&crossplay::Options::by_matchbox())),
     ("the menu in the browser", lobby::lobby),
+    ("a game of one's own", template::template),
     ("play", || play::play(&play::Options::check())),
 ];
 
