@@ -3,15 +3,16 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    boundaries, crossplay, play,
+    boundaries, crossplay, packages, play,
     run::{Result, cargo, run, say, table},
     test, wasm, web,
 };
 
 /// The checks in their order: what is quick to fail comes first.
-const CHECKS: [(&str, fn() -> Result); 12] = [
+const CHECKS: [(&str, fn() -> Result); 13] = [
     ("format", format),
     ("boundaries", boundaries::boundaries),
+    ("packages", packages::quick),
     ("clippy", clippy),
     ("clippy for the browser", clippy_web),
     ("documentation", docs),
