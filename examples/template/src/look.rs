@@ -60,7 +60,6 @@ fn show_potato(mut potatoes: Query<(&Potato, &mut Transform)>, skaters: Query<&P
     }
 }
 
-fn tell(room: Res<Room>, skaters: Query<(&Skater, Has<Mine>)>, mut line: Single<&mut Text>) {
-    let mine = skaters.iter().find(|(_, mine)| *mine).map_or(0.0, |(skater, _)| skater.burnt);
-    line.0 = format!("room {}: {} players, you had it for {mine:.0} s", room.code(), skaters.iter().len());
+fn tell(room: Res<Room>, skaters: Query<&Skater>, mut line: Single<&mut Text>) {
+    line.0 = format!("room {}: {} players", room.code(), skaters.iter().len());
 }
