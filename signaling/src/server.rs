@@ -18,7 +18,7 @@ use tokio::{
 use crate::{
     Config, MetricsAccess, Relays, Stun, Timing, TlsError, TlsReload, addresses::Addresses as Book,
     connections::Connections, drain::Drain, guard::Guard, http::Door, ice::IceServers, metrics::Metrics, peer::Rules,
-    registry::Registry, stun, ticket::MIN_TICKET_SECRET, tls::Tls, turn::TurnServer,
+    registry::Registry, relay::Total, stun, ticket::MIN_TICKET_SECRET, tls::Tls, turn::TurnServer,
 };
 
 /// A signaling server that has its addresses, and serves nobody yet.
@@ -161,7 +161,8 @@ impl Signaling {
         let counts = Arc::new(Metrics::default());
         let registry = Registry::new(limits, timing, ice, counts.clone());
         let opaque = config.opaque_signals;
-        let rules = Rules { limits, timing, opaque, stopped: watch::Sender::new(None), metrics: counts };
+        let relay = limits.relay.as_ref().map(|limits| Total::new(limits, Instant::now()));
+        let rules = Rules { limits, timing, opaque, stopped: watch::Sender::new(None), relay, metrics: counts };
         let guard = Guard {
             addresses: Arc::new(Book::new(config.address_limits, Instant::now())),
             proxies: config.proxies,
