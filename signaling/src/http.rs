@@ -105,7 +105,10 @@ impl Door {
                 let Credentials { resumable, relays, .. } = credentials()?;
                 let credentials = Credentials { resumable, relays, ..Credentials::default() };
                 let (share, place) = self.registry.menu(&visitor)?;
-                Admitted::Match(self.registry.queue().ticket(&self.registry, wanted, credentials, &caller, place), share)
+                Admitted::Match(
+                    self.registry.queue().ticket(&self.registry, wanted, credentials, &caller, place),
+                    share,
+                )
             }
         })
     }

@@ -225,8 +225,12 @@ impl Signaling {
         if !addresses.signaling.ip().is_loopback() && !door.registry.can_relay() {
             tracing::warn!(
                 "no TURN server is configured: two players whose networks let no direct connection through (one pair \
-                 in six or so) will not reach each other. Relay for them with --turn-embedded, or run coturn with \
-                 use-auth-secret, and name it with --turn and --turn-secret-file"
+                 in six or so) {}. Relay for them with --turn-embedded, or run coturn with use-auth-secret, and name it \
+                 with --turn and --turn-secret-file",
+                match door.rules.relay {
+                    Some(_) => "are relayed by this server's WebSockets, which is slower",
+                    None => "will not reach each other",
+                }
             );
         }
         if let Some(ip) = turn.as_ref().and_then(TurnServer::private_address)

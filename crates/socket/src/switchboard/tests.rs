@@ -113,6 +113,7 @@ fn welcome(me: u8) -> ServerMessage {
         resume: None,
         resumed: false,
         lobby: None,
+        relay: None,
     }))
 }
 
@@ -398,4 +399,5 @@ fn the_reason_names_what_would_help() {
     assert!(explain(&[], &["host"], all).contains("this machine has no addresses"));
 }
 
+mod relaying;
 mod resuming;

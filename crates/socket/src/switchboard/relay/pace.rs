@@ -55,9 +55,14 @@ impl Pace {
     pub(crate) fn wait(&mut self, now: Duration, bytes: usize) -> Duration {
         self.fill(now);
         let missing = |wanted: f64, held: f64, rate: f64| (wanted - held).max(0.0) / rate.max(1.0);
-        let seconds = missing(bytes as f64, self.held_bytes, self.bytes).max(missing(1.0, self.held_frames, self.frames));
+        let seconds =
+            missing(bytes as f64, self.held_bytes, self.bytes).max(missing(1.0, self.held_frames, self.frames));
         // Rounded up: it is there then.
-        if seconds > 0.0 { Duration::from_secs_f64(seconds.min(60.0)) + Duration::from_millis(1) } else { Duration::ZERO }
+        if seconds > 0.0 {
+            Duration::from_secs_f64(seconds.min(60.0)) + Duration::from_millis(1)
+        } else {
+            Duration::ZERO
+        }
     }
 
     fn fill(&mut self, now: Duration) {
