@@ -109,7 +109,7 @@ impl Handshake {
         self.stage = Stage::Started;
         self.tried += 1;
         self.retry_at = None;
-        if !self.relayed && self.relay_failure.is_none() {
+        if self.tried == 1 && !self.relayed && self.relay_failure.is_none() {
             self.relay_at = Some(self.relay_after);
         }
         // Those that came before count: they are used in this attempt.

@@ -12,6 +12,8 @@ use bytes::Bytes;
 const WINDOW: usize = 64 * 1024;
 /// The most datagrams that do.
 const MOST: usize = 256;
+/// How many are on their way at once at least, whatever is lost.
+const LEAST: usize = 4;
 /// How long an ack is waited for before everything is said again, at first, at least and at most.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LEAST_WAIT: Duration = Duration::from_millis(300);
@@ -25,7 +27,7 @@ const SILENCE: Duration = Duration::from_secs(20);
 
 /// What goes out.
 #[derive(Debug, Default)]
-pub(super) struct Outgoing {
+pub(crate) struct Outgoing {
     /// The number of the first that is not acked.
     first: u32,
     unacked: VecDeque<Item>,
@@ -37,29 +39,33 @@ pub(super) struct Outgoing {
     /// Since when nothing was acked.
     since: Option<Duration>,
     rewound: Option<Duration>,
+    /// How many fewer than [`MOST`] are on their way at once, because some were lost: half as many each time, and one
+    /// more for each that is acked.
+    fewer: usize,
     /// The last round trip, ack delay included.
-    pub(super) rtt: Option<Duration>,
+    pub(crate) rtt: Option<Duration>,
 }
 
 #[derive(Debug)]
 struct Item {
     what: u8,
     bytes: Bytes,
-    /// When it was sent, if only once.
+    /// When it was sent.
     sent: Option<Duration>,
+    /// Whether it is to be sent again: then an ack says nothing about the round trip.
     repeated: bool,
 }
 
 impl Outgoing {
-    pub(super) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.unacked.len() < MOST && (self.bytes == 0 || self.bytes < WINDOW)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.unacked.is_empty()
     }
 
-    pub(super) fn push(&mut self, now: Duration, what: u8, bytes: Bytes) {
+    pub(crate) fn push(&mut self, now: Duration, what: u8, bytes: Bytes) {
         if self.unacked.is_empty() {
             self.since = Some(now);
         }
@@ -68,15 +74,16 @@ impl Outgoing {
     }
 
     /// The length of the next to be sent.
-    pub(super) fn next_length(&self) -> Option<usize> {
-        self.unacked.get(self.sent).map(|item| item.bytes.len())
+    pub(crate) fn next_length(&self) -> Option<usize> {
+        self.unacked.get(self.sent).filter(|_| self.sent < MOST - self.fewer).map(|item| item.bytes.len())
     }
 
     /// The next to be sent: its number, what it is, and its bytes.
-    pub(super) fn next(&mut self, now: Duration) -> Option<(u32, u8, Bytes)> {
+    pub(crate) fn next(&mut self, now: Duration) -> Option<(u32, u8, Bytes)> {
+        self.next_length()?;
         let wait = self.wait();
         let item = self.unacked.get_mut(self.sent)?;
-        (item.repeated, item.sent) = (item.sent.is_some(), Some(now));
+        item.sent = Some(now);
         let number = self.first.wrapping_add(u32::try_from(self.sent).unwrap_or(u32::MAX));
         self.sent += 1;
         self.again.get_or_insert(now + wait);
@@ -84,7 +91,7 @@ impl Outgoing {
     }
 
     /// The other has everything before `next`; `gap` if it has something behind it, too. False if that makes no sense.
-    pub(super) fn acked(&mut self, now: Duration, next: u32, gap: bool) -> bool {
+    pub(crate) fn acked(&mut self, now: Duration, next: u32, gap: bool) -> bool {
         let count = next.wrapping_sub(self.first) as usize;
         if count > self.unacked.len() {
             // An old one, that is behind, or one for what was never sent.
@@ -98,6 +105,7 @@ impl Outgoing {
                 }
             }
             self.first = next;
+            self.fewer = self.fewer.saturating_sub(count);
             self.sent = self.sent.saturating_sub(count);
             self.wait = None;
             self.since = (!self.unacked.is_empty()).then_some(now);
@@ -111,12 +119,15 @@ impl Outgoing {
     }
 
     /// Everything is to be said again.
-    pub(super) fn rewind(&mut self, now: Duration) {
+    pub(crate) fn rewind(&mut self, now: Duration) {
+        let there = self.sent.min(MOST - self.fewer);
+        self.fewer = MOST - (there / 2).max(LEAST);
+        self.unacked.iter_mut().take(self.sent).for_each(|item| item.repeated = true);
         (self.sent, self.again, self.rewound) = (0, None, Some(now));
     }
 
     /// Time has passed. False if the other is given up.
-    pub(super) fn elapsed(&mut self, now: Duration) -> bool {
+    pub(crate) fn elapsed(&mut self, now: Duration) -> bool {
         if self.since.is_some_and(|since| since + SILENCE <= now) {
             return false;
         }
@@ -128,7 +139,7 @@ impl Outgoing {
         true
     }
 
-    pub(super) fn deadline(&self) -> Option<Duration> {
+    pub(crate) fn deadline(&self) -> Option<Duration> {
         self.again.into_iter().chain(self.since.map(|since| since + SILENCE)).min()
     }
 
@@ -248,7 +259,7 @@ mod tests {
             now = out.deadline().expect("something is due");
         }
         assert_eq!(now, SILENCE);
-        assert!((3 * 66..10 * 66).contains(&sent), "less and less often: {sent}");
+        assert!((100..200).contains(&sent), "fewer and fewer, less and less often: {sent}");
         let mut small = Outgoing::default();
         while small.has_room() {
             small.push(ms(0), 0, Bytes::new());

@@ -141,9 +141,9 @@ impl Net {
                 }
                 Output::Relay(frame) => {
                     self.ends[at].frames += 1;
-                    if !self.rng.chance(self.lost) && !self.ends.iter().any(|end| end.down) {
-                        let frame = RelayFrame::read(frame).expect("a frame");
-                        assert_eq!(frame.peer, self.ends[other].id);
+                    let frame = RelayFrame::read(frame).expect("a frame");
+                    let there = frame.peer == self.ends[other].id;
+                    if there && !self.rng.chance(self.lost) && !self.ends.iter().any(|end| end.down) {
                         self.come(other, ms(40), Coming::Frame(RelayFrame { peer: id, ..frame }.write()));
                     }
                 }
@@ -191,8 +191,8 @@ impl Net {
             let ready: Vec<_> = {
                 let now = self.now;
                 let coming = std::mem::take(&mut self.ends[at].coming);
-                let (ready, rest): (Vec<_>, VecDeque<_>) = coming.into_iter().partition(|(due, _)| *due <= now);
-                self.ends[at].coming = rest;
+                let (ready, rest): (Vec<_>, Vec<_>) = coming.into_iter().partition(|(due, _)| *due <= now);
+                self.ends[at].coming = rest.into();
                 ready
             };
             for (_, what) in ready {
@@ -254,7 +254,7 @@ impl Net {
 
     fn closed(&self, at: usize) -> Option<&CloseReason> {
         self.ends[at].events.iter().find_map(|(_, event)| match event {
-            SocketEvent::Closed(_, reason) => Some(reason),
+            SocketEvent::Closed(peer, reason) if *peer == self.ends[1 - at].id => Some(reason),
             _ => None,
         })
     }
