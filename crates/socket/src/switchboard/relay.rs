@@ -145,7 +145,7 @@ impl Relay {
         hello(self.attempt.peer, flags, &self.keys.public, &self.theirs.unwrap_or_default())
     }
 
-    pub(super) fn greeted(&mut self, body: &[u8]) -> Greeted {
+    pub(super) fn greeted(&mut self, now: Duration, body: &[u8]) -> Greeted {
         let Some((flags, theirs, ours)) = read_hello(body) else { return Greeted::default() };
         if flags & DIRECT != 0 {
             return Greeted { direct: !self.is_open(), ..Greeted::default() };
@@ -159,6 +159,8 @@ impl Relay {
         if !self.is_open() && ours == self.keys.public {
             self.sealed = self.keys.agree(&theirs, self.me, self.attempt.peer, &self.room);
             greeted.opened = self.is_open();
+            // The answer to the last one; at worst to one before, then it is too short, and measured soon.
+            self.out.rtt = Some((now + HELLO_EVERY).saturating_sub(self.hello_at));
         }
         greeted
     }

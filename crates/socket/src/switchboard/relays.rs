@@ -189,7 +189,7 @@ impl Switchboard {
             }
         }
         let Some(relay) = self.relays.get_mut(&peer) else { return };
-        let greeted = relay.greeted(body);
+        let greeted = relay.greeted(now, body);
         if greeted.anew {
             self.close(peer, CloseReason::Failed("the peer connects anew".into()));
             self.relays.remove(&peer);

@@ -13,7 +13,7 @@ fn side(me: PeerId, peer: PeerId) -> Relay {
 /// Has a hello heard, and says whether that one opened by it and answers.
 fn greet(from: &mut Relay, to: &mut Relay) -> (bool, bool) {
     let frame = RelayFrame::read(from.hello(NOW)).expect("a frame");
-    let greeted = to.greeted(&frame.body);
+    let greeted = to.greeted(NOW, &frame.body);
     assert!(!greeted.anew && !greeted.direct);
     (greeted.opened, greeted.reply)
 }
@@ -37,7 +37,7 @@ fn a_hello_that_is_lost_is_made_up_for() {
     // Both at once.
     let (mut a, mut b) = (side(A, B), side(B, A));
     let (first_of_a, first_of_b) = (body(Some(a.hello(NOW))), body(Some(b.hello(NOW))));
-    assert!(b.greeted(&first_of_a.1).reply && a.greeted(&first_of_b.1).reply);
+    assert!(b.greeted(NOW, &first_of_a.1).reply && a.greeted(NOW, &first_of_b.1).reply);
     assert_eq!(greet(&mut a, &mut b), (true, true));
     assert_eq!(greet(&mut b, &mut a), (true, false));
     // The last one is lost: B asks again.
@@ -55,10 +55,10 @@ fn who_begins_anew_is_noticed() {
     let (mut a, _b) = open();
     let mut again = side(B, A);
     let (_, hello) = body(Some(again.hello(NOW)));
-    assert!(a.greeted(&hello).anew);
+    assert!(a.greeted(NOW, &hello).anew);
     let (_, direct) = body(Some(direct(A)));
-    assert!(!a.greeted(&direct).direct, "that was from before it was open");
-    assert!(side(A, B).greeted(&direct).direct);
+    assert!(!a.greeted(NOW, &direct).direct, "that was from before it was open");
+    assert!(side(A, B).greeted(NOW, &direct).direct);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn what_the_peer_seals_need_not_make_sense() {
         assert!(b.read(NOW, kind, &plain).is_err(), "{kind:?} {plain:.20?}");
     }
     for body in [&b""[..], &[VERSION, 0], &[VERSION + 1; 66], &[VERSION; 67]] {
-        assert_eq!(side(A, B).greeted(body), Greeted::default());
+        assert_eq!(side(A, B).greeted(NOW, body), Greeted::default());
         assert!(!asks(body));
     }
     let mut longest = side(A, B);

@@ -364,7 +364,7 @@ fn what_is_lost_on_the_way_comes_again() {
 
 #[test]
 fn when_webrtc_works_later_it_carries_and_nobody_notices() {
-    for seed in 0..50 {
+    for seed in 0..20 {
         let mut net = Net::new([config(), config()], true, false);
         net.rng = Rng::new(seed);
         net.run(ms(9_000));
