@@ -110,7 +110,7 @@ fn far(path: &PeerPath, unresponsive: bool) -> String {
     let ping = path.rtt.as_secs_f32() * 1000.0;
     match path.kind {
         _ if unresponsive => "silent".to_owned(),
-        Some(PathKind::Relay) => format!("{ping:.0} ms relayed"),
+        Some(PathKind::Relay | PathKind::WebSocket) => format!("{ping:.0} ms relayed"),
         Some(_) => format!("{ping:.0} ms direct"),
         None => "via host".to_owned(),
     }

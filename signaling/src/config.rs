@@ -9,7 +9,7 @@ use std::{
 use axum::Router;
 use coplay_proto::signal::IceServer;
 
-use crate::{AddressLimits, EmbeddedTurn, MetricsAccess, Origins, Proxies, TlsFiles};
+use crate::{AddressLimits, EmbeddedTurn, MetricsAccess, Origins, Proxies, RelayLimits, TlsFiles};
 
 /// The port that signaling listens on unless it is told another: that of `matchbox_server`.
 pub const DEFAULT_PORT: u16 = 3536;
@@ -178,6 +178,8 @@ pub struct Limits {
     pub address_lobbies: u32,
     /// Connections of one address that look at the public list or wait for a match. Default 256.
     pub address_menus: u32,
+    /// What is relayed for pairs of peers that cannot connect; `None` for nothing. Default the defaults.
+    pub relay: Option<RelayLimits>,
 }
 
 impl Default for Limits {
@@ -194,6 +196,7 @@ impl Default for Limits {
             rate: Rate { frames: 64, bytes: 128 * 1024 },
             address_lobbies: 64,
             address_menus: 256,
+            relay: Some(RelayLimits::default()),
         }
     }
 }

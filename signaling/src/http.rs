@@ -102,9 +102,13 @@ impl Door {
             }
             Where::Lobbies => Admitted::Lobbies(self.registry.menu(&visitor)?, self.registry.lobbies().clone()),
             Where::Match(wanted) => {
-                let resumable = credentials()?.resumable;
+                let Credentials { resumable, relays, .. } = credentials()?;
+                let credentials = Credentials { resumable, relays, ..Credentials::default() };
                 let (share, place) = self.registry.menu(&visitor)?;
-                Admitted::Match(self.registry.queue().ticket(&self.registry, wanted, resumable, &caller, place), share)
+                Admitted::Match(
+                    self.registry.queue().ticket(&self.registry, wanted, credentials, &caller, place),
+                    share,
+                )
             }
         })
     }

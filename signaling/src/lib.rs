@@ -47,6 +47,7 @@ mod peer;
 mod proxies;
 mod quick;
 mod registry;
+mod relay;
 mod room;
 mod running;
 mod secrets;
@@ -70,6 +71,7 @@ pub use firewall::{
 pub use metrics::MetricsAccess;
 pub use origin::Origins;
 pub use proxies::{ForwardedHeader, Proxies, network};
+pub use relay::RelayLimits;
 pub use running::Running;
 pub use server::{Occupancy, Signaling, StartError};
 pub use ticket::{MIN_TICKET_SECRET, ticket};

@@ -17,12 +17,14 @@ use coplay_signaling::{
 };
 use tracing_subscriber::EnvFilter;
 
-use crate::guarding::Guarding;
+use crate::{guarding::Guarding, relaying::Relaying};
 
 #[path = "main/file.rs"]
 mod file;
 #[path = "main/guarding.rs"]
 mod guarding;
+#[path = "main/relaying.rs"]
+mod relaying;
 
 /// How long the credentials of an external TURN server last.
 const TURN_TTL: Duration = Duration::from_secs(3600);
@@ -79,6 +81,8 @@ struct Options {
     /// What to log, to standard error: error, warn, info, debug, trace, or a filter such as coplay_signaling=debug
     #[arg(long, env = "COPLAY_LOG", value_name = "FILTER", default_value = "info")]
     log: EnvFilter,
+    #[command(flatten)]
+    relaying: Relaying,
     #[command(flatten)]
     guarding: Guarding,
 }
@@ -171,7 +175,7 @@ fn config(options: Options) -> Result<Config, Box<dyn Error>> {
         },
         ..Config::default()
     };
-    options.guarding.apply(config)
+    options.guarding.apply(options.relaying.apply(config))
 }
 
 /// The TURN server within this one.

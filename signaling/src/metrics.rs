@@ -17,6 +17,7 @@ use coplay_proto::signal::{Report, ReportedPath, SignalError};
 use crate::{
     Limits, Occupancy,
     firewall::{Dropped, Kind},
+    relay::Unrelayed,
 };
 
 /// The most values of one label; what comes on top counts as `other`.
@@ -90,6 +91,11 @@ pub(crate) struct Metrics {
     pub(crate) sent_bytes: Counter,
     /// Bytes of games carried for peers that could not connect directly, by `turn` or `websocket`.
     pub(crate) relayed: Counters,
+    /// Frames in them, by WebSocket.
+    pub(crate) relayed_frames: Counter,
+    /// Pairs that began to relay by WebSocket.
+    pub(crate) relay_pairs: Counter,
+    unrelayed: Counters,
     paths: Counters,
     failures: Counters,
     /// Connections turned away before they asked anything, by why.
@@ -119,6 +125,11 @@ impl Metrics {
 
     pub(crate) fn dropped(&self, why: Dropped) {
         self.dropped.add(why.name(), 1);
+    }
+
+    /// Counts frames that were not relayed.
+    pub(crate) fn unrelayed(&self, why: Unrelayed, frames: usize) {
+        self.unrelayed.add(why.name(), frames as u64);
     }
 
     /// Counts what a client says of its connections.
@@ -153,6 +164,10 @@ impl Metrics {
         text.one("counter", "sent_frames_total", "Frames to peers.", self.sent_frames.get());
         text.one("counter", "sent_bytes_total", "Bytes in them.", self.sent_bytes.get());
         text.many("relayed_bytes_total", "Bytes of games relayed, by what.", "via", &self.relayed.all());
+        let frames = self.relayed_frames.get();
+        text.one("counter", "relayed_frames_total", "Frames of games relayed by WebSocket.", frames);
+        text.many("relay_dropped_total", "Frames that were to be relayed, by why not.", "why", &self.unrelayed.all());
+        text.one("counter", "relay_pairs_total", "Pairs relayed by WebSocket.", self.relay_pairs.get());
         text.many("connected_total", "Connections between peers, as they report them.", "path", &self.paths.all());
         text.many("failed_total", "Connections that failed, as peers report them.", "code", &self.failures.all());
         let refused = self.connections_refused.all();

@@ -15,13 +15,15 @@ use crate::{
     drain::Drain,
     metrics::Metrics,
     peer::{bucket::Bucket, outbox::Inbox},
+    relay::{self, Allowance, Total},
     room::{Entry, Seat},
     wire::{self, Heard, close},
 };
 
-mod bucket;
+pub(crate) mod bucket;
 pub(crate) mod line;
 pub(crate) mod outbox;
+pub(crate) mod relayed;
 
 /// The longest reason that fits into a closing frame, in bytes (RFC 6455, section 5.5).
 const MAX_REASON: usize = 123;
@@ -35,6 +37,8 @@ pub(crate) struct Rules {
     pub(crate) opaque: bool,
     /// Set when the server stops.
     pub(crate) stopped: watch::Sender<Option<Drain>>,
+    /// What may still be relayed, if anything is.
+    pub(crate) relay: Option<Total>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -108,6 +112,8 @@ async fn exchange(
     // When a handshake went on last; one is about to when somebody comes.
     let mut active = heard;
     let mut bucket = Bucket::new(&rules.limits, heard);
+    let relay = rules.limits.relay.as_ref().zip(rules.relay.as_ref()).filter(|_| seat.relays());
+    let mut relay = relay.map(|(limits, total)| (Allowance::new(limits, heard), total));
     let mut pinged = false;
     loop {
         let silence = heard + if pinged { close_after } else { ping_after };
@@ -129,17 +135,34 @@ async fn exchange(
                 Message::Ping(Bytes::new())
             }
             message = next(socket) => {
-                let (text, length) = match message {
+                let (said, length) = match message {
                     Ok(message) => message,
                     Err(end) => return end,
                 };
                 (heard, pinged) = (Instant::now(), false);
                 metrics.received_frames.add(1);
                 metrics.received_bytes.add(length);
+                if let Said::Binary(frame) = said {
+                    let Some((allowance, total)) = &mut relay else { return End::Refused(binary()) };
+                    let Some((to, kind, frame)) = relay::read(frame, seat.peer()) else {
+                        return End::Refused(wire::malformed("a binary frame that cannot be relayed"));
+                    };
+                    match allowance.take(length, total, heard) {
+                        Ok(()) => seat.relay(to, kind, frame).await,
+                        Err(why) => {
+                            metrics.unrelayed(why, 1);
+                            // Who sends far more than it may is as any other who does.
+                            if !bucket.take(length, heard) {
+                                return End::Refused(SignalError::TooMuch);
+                            }
+                        }
+                    }
+                    continue;
+                }
                 if !bucket.take(length, heard) {
                     return End::Refused(SignalError::TooMuch);
                 }
-                match text.map(|text| wire::read(&text, seat.peer(), rules.opaque)) {
+                match said.text().map(|text| wire::read(&text, seat.peer(), rules.opaque)) {
                     Some(Ok(Heard::Signal { to, kind, frame })) => {
                         active = heard;
                         seat.signal(to, kind, frame).await;
@@ -161,10 +184,17 @@ async fn exchange(
                 queued = Some(frame.clone());
                 Message::Text(frame)
             }
+            frame = inbox.relayed.next() => {
+                metrics.relayed.add("websocket", frame.len() as u64);
+                metrics.relayed_frames.add(1);
+                Message::Binary(frame)
+            }
         };
         metrics.sent_frames.add(1);
-        if let Message::Text(text) = &sent {
-            metrics.sent_bytes.add(text.len());
+        match &sent {
+            Message::Text(text) => metrics.sent_bytes.add(text.len()),
+            Message::Binary(bytes) => metrics.sent_bytes.add(bytes.len()),
+            _ => (),
         }
         let end = tokio::select! {
             biased;
@@ -189,15 +219,38 @@ async fn exchange(
     }
 }
 
-/// The text of the next frame, if it has one, and its length. May be dropped and called again.
-async fn next(socket: &mut WebSocket) -> Result<(Option<Utf8Bytes>, usize), End> {
+/// What a frame of a peer has in it.
+enum Said {
+    Text(Utf8Bytes),
+    Binary(Bytes),
+    Nothing,
+}
+
+impl Said {
+    fn text(self) -> Option<Utf8Bytes> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Binary(_) | Self::Nothing => None,
+        }
+    }
+}
+
+fn binary() -> SignalError {
+    wire::malformed("a binary frame: it is all text")
+}
+
+/// The next frame, and its length. May be dropped and called again.
+async fn next(socket: &mut WebSocket) -> Result<(Said, usize), End> {
     match socket.recv().await {
         Some(Ok(Message::Text(text))) => {
             let length = text.len();
-            Ok((Some(text), length))
+            Ok((Said::Text(text), length))
         }
-        Some(Ok(Message::Ping(bytes) | Message::Pong(bytes))) => Ok((None, bytes.len())),
-        Some(Ok(Message::Binary(_))) => Err(End::Refused(wire::malformed("a binary frame: it is all text"))),
+        Some(Ok(Message::Ping(bytes) | Message::Pong(bytes))) => Ok((Said::Nothing, bytes.len())),
+        Some(Ok(Message::Binary(bytes))) => {
+            let length = bytes.len();
+            Ok((Said::Binary(bytes), length))
+        }
         // A connection that broke takes nothing any more; one on which nonsense came does.
         Some(Err(error)) => match socket.send(Message::Pong(Bytes::new())).await {
             Ok(()) => Err(End::Refused(wire::malformed(error))),

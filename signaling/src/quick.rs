@@ -83,7 +83,7 @@ impl Queue {
         &self,
         registry: &Registry,
         wanted: QuickMatch,
-        resumable: bool,
+        credentials: Credentials,
         caller: &Caller<'_>,
         place: Place,
     ) -> Ticket {
@@ -91,7 +91,7 @@ impl Queue {
             topology: Some(wanted.topology),
             max: Some(wanted.size),
             listing: Listing { game: wanted.game.clone(), version: wanted.version.clone(), ..Listing::default() },
-            credentials: Credentials { resumable, ..Credentials::default() },
+            credentials,
             ..Ask::default()
         };
         let (join, answer) = registry.newcomer(Arc::new(ask), caller, place);

@@ -143,13 +143,16 @@ impl Registry {
         place: Place,
     ) -> (Join, oneshot::Receiver<Result<Entry, SignalError>>) {
         let peer = PeerId::from(Uuid::new_v4());
-        let (outbox, inbox) = outbox(self.limits.queue_frames, self.limits.queue_bytes);
+        let relay = self.limits.relay.filter(|_| caller.coplay && ask.credentials.relays);
+        let queued = relay.map_or(0, |relay| relay.queue_bytes);
+        let (outbox, inbox) = outbox(self.limits.queue_frames, self.limits.queue_bytes, queued);
         let ice_servers = match caller.coplay {
             true => self.ice.for_peer(peer, caller.host, SystemTime::now()),
             false => Vec::new(),
         };
         let from = caller.visitor.address();
-        let newcomer = Newcomer { peer, coplay: caller.coplay, ice_servers, topology: ask.topology, from, outbox };
+        let (coplay, relays, topology) = (caller.coplay, relay.is_some(), ask.topology);
+        let newcomer = Newcomer { peer, coplay, relays, ice_servers, topology, from, outbox };
         let (reply, answer) = oneshot::channel();
         (Join { ask, newcomer, kept: Kept { inbox, place }, reply }, answer)
     }

@@ -4,11 +4,13 @@
 use std::{collections::HashMap, sync::Arc};
 
 use axum::extract::ws::Utf8Bytes;
+use bytes::Bytes;
 use coplay_proto::{
     PeerId,
     signal::{
         ServerMessage, SignalError,
         lobby::{Password, RoomCommand},
+        relay::FrameKind,
     },
 };
 use tokio::{
@@ -29,6 +31,7 @@ use crate::{
     firewall::Kind,
     metrics::Metrics,
     registry::{Place, Registry, RoomKey},
+    relay::Unrelayed,
     secrets::SeatName,
     wire::{self, malformed},
 };
@@ -48,6 +51,7 @@ pub(crate) enum Command {
     Resume(Box<Resume>),
     Signal { group: u64, from: PeerId, to: PeerId, kind: Kind, frame: Utf8Bytes },
     Leader { group: u64, from: PeerId, command: RoomCommand },
+    Relay { group: u64, from: PeerId, to: PeerId, kind: FrameKind, frame: Bytes },
 }
 
 /// A peer at the door. The room drops `reply` if it is closing; the peer is then to ask again.
@@ -72,6 +76,8 @@ struct Departure {
 pub(crate) struct Seat {
     peer: PeerId,
     group: u64,
+    /// Whether the peer takes relayed frames.
+    relays: bool,
     /// When those of its group leave a server that stops.
     turn: u16,
     commands: mpsc::Sender<Command>,
@@ -87,6 +93,10 @@ impl Seat {
         self.peer
     }
 
+    pub(crate) fn relays(&self) -> bool {
+        self.relays
+    }
+
     pub(crate) fn turn(&self) -> u16 {
         self.turn
     }
@@ -95,6 +105,11 @@ impl Seat {
     pub(crate) async fn signal(&self, to: PeerId, kind: Kind, frame: Utf8Bytes) {
         // A room that is gone has let go of the peer, which it hears by its inbox.
         let _ = self.commands.send(Command::Signal { group: self.group, from: self.peer, to, kind, frame }).await;
+    }
+
+    /// Has `frame` relayed to another member.
+    pub(crate) async fn relay(&self, to: PeerId, kind: FrameKind, frame: Bytes) {
+        let _ = self.commands.send(Command::Relay { group: self.group, from: self.peer, to, kind, frame }).await;
     }
 
     /// Wants something of the room.
@@ -191,6 +206,7 @@ impl Room {
                     }
                     Command::Signal { group, from, to, kind, frame } => self.signal(group, from, to, kind, frame),
                     Command::Leader { group, from, command } => self.command(group, from, command),
+                    Command::Relay { group, from, to, kind, frame } => self.relay(group, from, to, kind, frame),
                 },
                 else => break,
             }
@@ -231,13 +247,14 @@ impl Room {
         if fresh {
             self.face.show(group, &self.door, 1, self.registry.lobbies())?;
         }
-        let peer = newcomer.peer;
+        let (peer, relays) = (newcomer.peer, newcomer.relays);
         let bell = (newcomer.coplay && ask.credentials.resumable).then(|| Arc::new(Notify::new()));
         let seat = SeatName { room: self.key.clone(), group: number, peer };
         let greeting = Greeting {
             room: &self.key.name,
             lobby: (!grouped).then(|| self.face.lobby(group, &self.door, group.len() + 1)),
             resume: bell.as_ref().and_then(|_| self.registry.secrets().token(&seat)),
+            relay: self.registry.limits().relay.filter(|_| relays).map(|relay| relay.offer()),
             ..Greeting::default()
         };
         group.admit(newcomer, greeting)?;
@@ -248,13 +265,13 @@ impl Room {
         if let Some(bell) = &bell {
             self.returns.present(number, peer, bell.clone());
         }
-        Ok(Entry::new(self.seat(number, peer, bell), kept))
+        Ok(Entry::new(self.seat(number, peer, relays, bell), kept))
     }
 
-    fn seat(&self, group: u64, peer: PeerId, bell: Option<Arc<Notify>>) -> Seat {
+    fn seat(&self, group: u64, peer: PeerId, relays: bool, bell: Option<Arc<Notify>>) -> Seat {
         let (commands, departures) = (self.commands.clone(), self.departures.clone());
         let turn = drain::turn(&self.key.name, group);
-        Seat { peer, group, turn, commands, departures, bell, kept: None }
+        Seat { peer, group, relays, turn, commands, departures, bell, kept: None }
     }
 
     fn depart(&mut self, Departure { group, peer, kept }: Departure) {
@@ -276,6 +293,7 @@ impl Room {
             let _ = reply.send(Err(SignalError::SeatGone));
             return;
         };
+        let relays = group.relays(peer);
         let seat = SeatName { room: self.key.clone(), group: number, peer };
         let greeting = Greeting {
             room: &self.key.name,
@@ -283,12 +301,13 @@ impl Room {
             resume: self.registry.secrets().token(&seat),
             resumed: true,
             ice_servers,
+            relay: self.registry.limits().relay.filter(|_| relays).map(|relay| relay.offer()),
         };
         let greeting = wire::say(&group.welcome(peer, greeting));
         let bell = Arc::new(Notify::new());
         self.returns.present(number, peer, bell.clone());
         // One that did not wait for the answer is away again: that is what dropping it says.
-        let _ = reply.send(Ok(Entry::again(self.seat(number, peer, Some(bell)), kept, greeting)));
+        let _ = reply.send(Ok(Entry::again(self.seat(number, peer, relays, Some(bell)), kept, greeting)));
     }
 
     /// Lets those go who did not come back in time.
@@ -330,6 +349,19 @@ impl Room {
             }
         }
         self.tidy(number);
+    }
+
+    fn relay(&mut self, number: u64, from: PeerId, to: PeerId, kind: FrameKind, frame: Bytes) {
+        let Some(group) = self.groups.get_mut(&number) else { return };
+        match group.relay(from, to, kind, frame) {
+            Ok((dropped, first)) => {
+                self.metrics.relay_pairs.add(first.into());
+                if dropped > 0 {
+                    self.metrics.unrelayed(Unrelayed::Queue, dropped);
+                }
+            }
+            Err(why) => self.metrics.unrelayed(why, 1),
+        }
     }
 
     fn leave(&mut self, number: u64, peer: PeerId) {

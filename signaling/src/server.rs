@@ -18,7 +18,7 @@ use tokio::{
 use crate::{
     Config, MetricsAccess, Relays, Stun, Timing, TlsError, TlsReload, addresses::Addresses as Book,
     connections::Connections, drain::Drain, guard::Guard, http::Door, ice::IceServers, metrics::Metrics, peer::Rules,
-    registry::Registry, stun, ticket::MIN_TICKET_SECRET, tls::Tls, turn::TurnServer,
+    registry::Registry, relay::Total, stun, ticket::MIN_TICKET_SECRET, tls::Tls, turn::TurnServer,
 };
 
 /// A signaling server that has its addresses, and serves nobody yet.
@@ -161,7 +161,8 @@ impl Signaling {
         let counts = Arc::new(Metrics::default());
         let registry = Registry::new(limits, timing, ice, counts.clone());
         let opaque = config.opaque_signals;
-        let rules = Rules { limits, timing, opaque, stopped: watch::Sender::new(None), metrics: counts };
+        let relay = limits.relay.as_ref().map(|limits| Total::new(limits, Instant::now()));
+        let rules = Rules { limits, timing, opaque, stopped: watch::Sender::new(None), relay, metrics: counts };
         let guard = Guard {
             addresses: Arc::new(Book::new(config.address_limits, Instant::now())),
             proxies: config.proxies,
@@ -224,8 +225,12 @@ impl Signaling {
         if !addresses.signaling.ip().is_loopback() && !door.registry.can_relay() {
             tracing::warn!(
                 "no TURN server is configured: two players whose networks let no direct connection through (one pair \
-                 in six or so) will not reach each other. Relay for them with --turn-embedded, or run coturn with \
-                 use-auth-secret, and name it with --turn and --turn-secret-file"
+                 in six or so) {}. Relay for them with --turn-embedded, or run coturn with use-auth-secret, and name it \
+                 with --turn and --turn-secret-file",
+                match door.rules.relay {
+                    Some(_) => "are relayed by this server's WebSockets, which is slower",
+                    None => "will not reach each other",
+                }
             );
         }
         if let Some(ip) = turn.as_ref().and_then(TurnServer::private_address)

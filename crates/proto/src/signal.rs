@@ -12,9 +12,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{PeerId, Term, Topology};
 
-use self::lobby::{Lobby, LobbyFilter, LobbyNews, LobbyPage, LobbyQuery, MatchStatus, RoomCommand};
+use self::{
+    lobby::{Lobby, LobbyFilter, LobbyNews, LobbyPage, LobbyQuery, MatchStatus, RoomCommand},
+    relay::RelayOffer,
+};
 
 pub mod lobby;
+pub mod relay;
 
 /// The WebSocket subprotocol of coplay's extension (RFC 6455, section 1.9).
 pub const SUBPROTOCOL: &str = "coplay.v1";
@@ -179,6 +183,10 @@ pub struct Welcome {
     /// The room's settings; `None` in rooms of groups (`next=N`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lobby: Option<Box<Lobby>>,
+    /// The server passes on what this peer has for others that it cannot reach directly. `None` if it does not, or the
+    /// peer did not ask for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<RelayOffer>,
 }
 
 /// Who leads a room, and since which change.

@@ -62,8 +62,8 @@ pub use network::{Network, NetworkEvent};
 pub use rendezvous::Rendezvous;
 pub use signaller::{Dial, Dialect, Down, Signaller, SignallerEvent};
 pub use socket::{
-    Entered, IceTransportPolicy, MAX_RELIABLE, MAX_UNRELIABLE, MaybeSend, Path, PathKind, RoomEvent, SendError,
-    SignalingState, Socket, SocketConfig, SocketError, SocketEvent, Transport, Waker,
+    Entered, IceTransportPolicy, MAX_RELIABLE, MAX_UNRELIABLE, MaybeSend, Path, PathKind, RelayPolicy, RoomEvent,
+    SendError, SignalingState, Socket, SocketConfig, SocketError, SocketEvent, Transport, Waker,
 };
 
 /// Enters the room at [`SocketConfig::url`] by its signaling server, and connects with its peers by WebRTC.

@@ -171,7 +171,7 @@ impl Board {
             Input::Signaller(SignallerEvent::Message(ServerMessage::IdAssigned(_))) => {
                 self.down(now, Down::WrongDialect);
             }
-            Input::Signaller(SignallerEvent::Message(_)) | Input::Elapsed => {}
+            Input::Signaller(SignallerEvent::Message(_) | SignallerEvent::Relayed(_)) | Input::Elapsed => {}
             Input::Signaller(SignallerEvent::Down(down)) => self.down(now, down),
         }
         match self.line {

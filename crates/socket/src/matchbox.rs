@@ -145,8 +145,9 @@ impl Link {
         self.handed.load(Ordering::Relaxed)
     }
 
-    /// By what kinds of candidates the peer is reached. Known about a second after the link opened; matchbox tells no
+    /// By what kinds of candidates the peer is reached; in the browser, the browser knows more. Known about a second after the link opened; matchbox tells no
     /// addresses, no round trip, and counts nothing.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn path(&self) -> Option<Path> {
         let pair = self.socket.candidate_pair(self.peer)?;
         let (local, remote) = (kind(pair.local), kind(pair.remote));
@@ -233,6 +234,7 @@ const fn index(lane: Lane) -> usize {
     }
 }
 
+#[cfg(not(target_arch = "wasm32"))]
 const fn kind(candidate: CandidateType) -> PathKind {
     match candidate {
         CandidateType::Host => PathKind::Host,

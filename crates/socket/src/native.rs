@@ -45,6 +45,7 @@ mod matchbox;
 mod path;
 mod peer;
 mod ports;
+mod relays;
 mod runtime;
 mod upgrade;
 mod websocket;
@@ -85,7 +86,14 @@ struct NativeSocket {
     events: inbox::Events,
     waker: WakerCell,
     /// The peers that the caller was told are open.
-    open: BTreeMap<PeerId, (Attempt, Outlets)>,
+    open: BTreeMap<PeerId, Open>,
+}
+
+/// A peer that is open.
+struct Open {
+    /// What datagrams come by, and by what they came before it moved from the relay.
+    attempts: [Option<Attempt>; 2],
+    outlets: Outlets,
 }
 
 impl Socket for NativeSocket {
@@ -93,14 +101,20 @@ impl Socket for NativeSocket {
         loop {
             match self.events.next()? {
                 Inward::Opened(attempt, outlets) => {
-                    self.open.insert(attempt.peer, (attempt, outlets));
+                    self.open.insert(attempt.peer, Open { attempts: [Some(attempt), None], outlets });
                     return Some(SocketEvent::Opened(attempt.peer));
+                }
+                Inward::Moved(attempt, outlets) => {
+                    if let Some(open) = self.open.get_mut(&attempt.peer) {
+                        let [before, _] = open.attempts;
+                        *open = Open { attempts: [Some(attempt), before], outlets };
+                    }
                 }
                 Inward::Received(attempt, lane, bytes, counted) => {
                     // It waits no more.
                     drop(counted);
                     // Its tasks may be a little behind the engine, which closed the connection.
-                    if self.open.get(&attempt.peer).is_some_and(|(open, _)| *open == attempt) {
+                    if self.open.get(&attempt.peer).is_some_and(|open| open.attempts.contains(&Some(attempt))) {
                         return Some(SocketEvent::Received(attempt.peer, lane, bytes));
                     }
                 }
@@ -116,8 +130,7 @@ impl Socket for NativeSocket {
 
     fn send(&mut self, peer: PeerId, lane: Lane, bytes: Bytes) -> Result<(), SendError> {
         SendError::check(lane, bytes.len())?;
-        let (_, outlets) = self.open.get(&peer).ok_or(SendError::UnknownPeer)?;
-        outlets.send(lane, bytes)
+        self.open.get(&peer).ok_or(SendError::UnknownPeer)?.outlets.send(lane, bytes)
     }
 
     fn disconnect(&mut self, peer: PeerId) {
@@ -135,7 +148,7 @@ impl Socket for NativeSocket {
     }
 
     fn path(&self, peer: PeerId) -> Option<Path> {
-        self.open.get(&peer)?.1.path()
+        self.open.get(&peer)?.outlets.path()
     }
 
     fn set_waker(&mut self, waker: Waker) {

@@ -6,9 +6,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use bytes::Bytes;
 use coplay_proto::{
     PeerId, Term, Topology,
-    signal::{ClientMessage, IceServer, Leader, ServerMessage, Welcome},
+    signal::{
+        ClientMessage, IceServer, Leader, ServerMessage, Welcome,
+        relay::{RelayFrame, RelayOffer},
+    },
 };
 
 use crate::{Dial, Dialect, Down, Signaller, SignallerEvent, Waker};
@@ -32,6 +36,13 @@ impl Rendezvous {
     pub fn with_ice_servers(ice_servers: Vec<IceServer>) -> Self {
         let rendezvous = Self::new();
         rendezvous.room().ice_servers = ice_servers;
+        rendezvous
+    }
+
+    /// An empty room that relays between its members, so much of each.
+    pub fn relaying(offer: RelayOffer) -> Self {
+        let rendezvous = Self::new();
+        rendezvous.room().relay = Some(offer);
         rendezvous
     }
 
@@ -65,6 +76,7 @@ struct Room {
     arrived: u32,
     term: u32,
     ice_servers: Vec<IceServer>,
+    relay: Option<RelayOffer>,
 }
 
 struct Member {
@@ -96,7 +108,7 @@ impl Member {
 }
 
 impl Room {
-    fn enter(&mut self, dialect: Dialect, waker: Option<Waker>) -> (PeerId, Wakers) {
+    fn enter(&mut self, dialect: Dialect, relays: bool, waker: Option<Waker>) -> (PeerId, Wakers) {
         let mut wakers = Wakers::default();
         self.arrived += 1;
         let id = PeerId::from_u128(u128::from(self.arrived) << 96 | 1);
@@ -120,6 +132,7 @@ impl Room {
                 resume: None,
                 resumed: false,
                 lobby: None,
+                relay: self.relay.filter(|_| relays),
             })),
         };
         let mut member = Member { id, inbox: VecDeque::new(), waker };
@@ -175,7 +188,8 @@ impl Line {
 impl Signaller for Line {
     fn dial(&mut self, dial: Dial) {
         self.hang_up();
-        let (id, wakers) = self.room.room().enter(dial.dialect, self.waker.clone());
+        let relays = dial.credentials.relays;
+        let (id, wakers) = self.room.room().enter(dial.dialect, relays, self.waker.clone());
         self.id = Some(id);
         wakers.call();
     }
@@ -188,6 +202,20 @@ impl Signaller for Line {
             && let Some(member) = room.members.iter_mut().find(|member| member.id == receiver)
         {
             member.tell(SignallerEvent::Message(ServerMessage::Signal { sender, data }), &mut wakers);
+        }
+        drop(room);
+        wakers.call();
+    }
+
+    fn relay(&mut self, frame: Bytes) {
+        let (Some(sender), Some(frame)) = (self.id, RelayFrame::read(frame)) else { return };
+        let mut wakers = Wakers::default();
+        let mut room = self.room.room();
+        if room.relay.is_some()
+            && room.members.iter().any(|member| member.id == sender)
+            && let Some(member) = room.members.iter_mut().find(|member| member.id == frame.peer)
+        {
+            member.tell(SignallerEvent::Relayed(RelayFrame { peer: sender, ..frame }.write()), &mut wakers);
         }
         drop(room);
         wakers.call();

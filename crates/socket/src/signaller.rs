@@ -1,5 +1,6 @@
 //! How do peers that are not connected yet exchange the signals that connect them?
 
+use bytes::Bytes;
 use coplay_proto::signal::{ClientMessage, ServerMessage, SignalError, lobby::Credentials};
 
 use crate::{MaybeSend, Waker};
@@ -12,6 +13,12 @@ pub trait Signaller: MaybeSend {
 
     /// Sends a message, or drops it where there is no connection.
     fn send(&mut self, message: ClientMessage);
+
+    /// Sends a frame of [`coplay_proto::signal::relay`], or drops it: where there is no connection, where more waits than
+    /// may, or where nothing is relayed.
+    fn relay(&mut self, frame: Bytes) {
+        let _ = frame;
+    }
 
     /// The next thing that happened, or `None` when there is nothing more for now.
     fn poll(&mut self) -> Option<SignallerEvent>;
@@ -61,6 +68,8 @@ pub enum SignallerEvent {
     Opened,
     /// The server says something.
     Message(ServerMessage),
+    /// A frame of another peer came, as the server relays them.
+    Relayed(Bytes),
     /// Could not connect, or is connected no more. Nothing happens until it is dialled again.
     Down(Down),
 }

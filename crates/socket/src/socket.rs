@@ -245,6 +245,8 @@ pub enum PathKind {
     PeerReflexive,
     /// By a TURN server.
     Relay,
+    /// By the WebSockets of the signaling server, sealed from end to end.
+    WebSocket,
 }
 
 impl fmt::Display for PathKind {
@@ -255,6 +257,7 @@ impl fmt::Display for PathKind {
             Self::ServerReflexive => "server-reflexive",
             Self::PeerReflexive => "peer-reflexive",
             Self::Relay => "relay",
+            Self::WebSocket => "websocket",
         })
     }
 }
@@ -295,6 +298,21 @@ impl fmt::Display for Transport {
     }
 }
 
+/// Whether peers may be connected by the signaling server, where WebRTC does not connect them.
+///
+/// It takes as much as any relay in the middle, and is a TCP connection: what is lost on it holds up what comes after. But it
+/// gets through where nothing else does. What goes by it is sealed from end to end: see `docs/SIGNALING.md`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RelayPolicy {
+    /// If there is no other way, and until there is one.
+    #[default]
+    Allowed,
+    /// Not at all.
+    Never,
+    /// Nothing else: WebRTC is not tried. For tests, and for networks where it cannot work.
+    Only,
+}
+
 /// The settings of a WebRTC socket.
 #[derive(Clone, Debug)]
 pub struct SocketConfig {
@@ -327,6 +345,13 @@ pub struct SocketConfig {
     /// How often to try to connect with a peer. Default 2, at least 1. Where ICE has found a path, so that only loss can
     /// be to blame, two attempts more are made.
     pub handshake_attempts: u32,
+    /// Whether peers may be connected by the signaling server. It must relay, and the peer must allow it, too.
+    pub relay: RelayPolicy,
+    /// How long WebRTC may take before the relay is tried, if it has not failed before. Default 8 s.
+    pub relay_after: Duration,
+    /// How long after a relay opened WebRTC is tried again; each pause is twice as long as the one before, to 5 minutes.
+    /// Default 15 s.
+    pub relay_retry: Duration,
 }
 
 impl SocketConfig {
@@ -374,6 +399,9 @@ impl Default for SocketConfig {
             external_ips: Vec::new(),
             handshake_timeout: Duration::from_secs(4),
             handshake_attempts: 2,
+            relay: RelayPolicy::Allowed,
+            relay_after: Duration::from_secs(8),
+            relay_retry: Duration::from_secs(15),
         }
     }
 }

@@ -15,11 +15,12 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use coplay_proto::{
-    PeerId,
+    Lane, PeerId,
     link::CloseReason,
     signal::{
-        ClientMessage, IceServer, KEEP_ALIVE, ServerMessage, Signal, SignalError,
+        ClientMessage, IceServer, KEEP_ALIVE, Report, ServerMessage, Signal, SignalError,
         lobby::{Credentials, RoomCommand},
         path,
     },
@@ -28,14 +29,19 @@ use coplay_proto::{
 use self::{
     dialer::{Dialer, Next},
     handshake::{Handshake, MAX_CANDIDATE, Role, Stage},
+    relay::{Relay, pace::Pace},
 };
 use crate::{
-    Dial, Dialect, Down, Entered, RoomEvent, SignalingState, SignallerEvent, SocketConfig, SocketError, SocketEvent,
+    Dial, Dialect, Down, Entered, PathKind, RelayPolicy, RoomEvent, SignalingState, SignallerEvent, SocketConfig,
+    SocketError, SocketEvent,
 };
 
+mod attempts;
 pub(crate) mod dialer;
 mod handshake;
 mod members;
+mod relay;
+mod relays;
 
 /// The most peers that are connected, or being connected, at once. Signals of more are refused.
 pub(crate) const MAX_PEERS: usize = 256;
@@ -75,6 +81,10 @@ pub(crate) enum Input {
     Disconnect(PeerId),
     /// The consumer wants something of the room.
     Command(RoomCommand),
+    /// By which path the attempt's connection goes.
+    Path(Attempt, PathKind),
+    /// After [`Output::Moved`]: what was to go by the relay that this is the attempt of is all handed over.
+    Drained(Attempt),
     /// Time has passed: due at the latest at [`Switchboard::deadline`].
     Elapsed,
 }
@@ -92,8 +102,19 @@ pub(crate) enum Output {
     Describe(Attempt, Signal),
     /// Add the peer's candidate; one that cannot be added is passed over. Comes after the description.
     Candidate(Attempt, String),
-    /// Close the peer connection. Whatever it still says is void.
+    /// Close the peer connection, or forget the relay. Whatever it still says is void.
     Stop(Attempt),
+    /// [`crate::Signaller::relay`].
+    Relay(Bytes),
+    /// A relay is open: hand out that the peer is. Datagrams for it go to [`Switchboard::relay`].
+    RelayOpen(Attempt),
+    /// A datagram came by a relay.
+    Received(Attempt, Lane, Bytes),
+    /// The connection of the attempt is to carry what the relay carried. Datagrams for the peer go there from now on; then
+    /// say [`Input::Drained`]. What comes by it waits for [`Output::Admit`].
+    Moved(Attempt),
+    /// What comes by the attempt's connection may be handed out.
+    Admit(Attempt),
     /// Hand this out.
     Event(SocketEvent),
 }
@@ -110,6 +131,15 @@ pub(crate) struct Switchboard {
     met: BTreeSet<PeerId>,
     ice_servers: Arc<[IceServer]>,
     peers: BTreeMap<PeerId, Handshake>,
+    /// The name of the room, as signaling says it.
+    room: Arc<str>,
+    /// What may be relayed; `None` if signaling relays nothing.
+    pace: Option<Pace>,
+    relays: BTreeMap<PeerId, Relay>,
+    /// When there is room to relay more, and who was served last.
+    pump_at: Option<Duration>,
+    served: PeerId,
+    now: Duration,
     attempts: u64,
     out: VecDeque<Output>,
 }
@@ -142,6 +172,12 @@ impl Switchboard {
             resume: None,
             met: BTreeSet::new(),
             peers: BTreeMap::new(),
+            room: "".into(),
+            pace: None,
+            relays: BTreeMap::new(),
+            pump_at: None,
+            served: PeerId::from_u128(0),
+            now,
             attempts: 0,
             out: VecDeque::new(),
         }
@@ -155,7 +191,7 @@ impl Switchboard {
             Signaling::Up { keep_alive } | Signaling::Waiting { keep_alive } => Some(keep_alive),
             Signaling::Down { .. } | Signaling::Failed => None,
         };
-        self.peers.values().filter_map(Handshake::deadline).chain(signaling).min()
+        self.peers.values().filter_map(Handshake::deadline).chain(signaling).chain(self.relays_deadline()).min()
     }
 
     pub(crate) fn poll(&mut self) -> Option<Output> {
@@ -167,17 +203,20 @@ impl Switchboard {
         self.peers.get(&attempt.peer).is_some_and(|peer| peer.attempt == Some(attempt))
     }
 
-    /// Whether the attempt's connection is open.
+    /// Whether the attempt's connection is open, and what comes by it may be handed out.
     pub(crate) fn is_open(&self, attempt: Attempt) -> bool {
-        self.peers.get(&attempt.peer).is_some_and(|peer| peer.attempt == Some(attempt) && peer.stage == Stage::Open)
+        let admitted = self.live(attempt.peer).is_none_or(|relay| relay.moving.there_left);
+        self.is_current(attempt) && admitted && self.peers.get(&attempt.peer).is_some_and(|it| it.stage == Stage::Open)
     }
 
     pub(crate) fn handle(&mut self, now: Duration, input: Input) {
+        self.now = now;
         match input {
             Input::Signaller(SignallerEvent::Opened) => {
                 self.signaling = Signaling::Nameless { until: now + ANSWER_TIMEOUT };
             }
             Input::Signaller(SignallerEvent::Message(message)) => self.message(now, message),
+            Input::Signaller(SignallerEvent::Relayed(frame)) => self.relayed(now, frame),
             Input::Signaller(SignallerEvent::Down(down)) => self.down(now, down),
             Input::LocalDescription(attempt, signal) if self.is_current(attempt) => {
                 self.send(attempt.peer, signal);
@@ -196,13 +235,23 @@ impl Switchboard {
                     peer.reached = true;
                 }
             }
-            Input::Open(attempt) if self.is_current(attempt) && !self.is_open(attempt) => {
+            Input::Open(attempt) if self.is_current(attempt) && !self.may_send(attempt) => {
                 if let Some(peer) = self.peers.get_mut(&attempt.peer) {
                     peer.stage = Stage::Open;
-                    self.event(SocketEvent::Opened(attempt.peer));
+                    (peer.relay_at, peer.retry_at) = (None, None);
+                    match self.live(attempt.peer).map(Relay::is_open) {
+                        None => self.event(SocketEvent::Opened(attempt.peer)),
+                        Some(true) => self.direct_opened(now, attempt.peer),
+                        // The peer may be about to relay: what becomes of that comes first.
+                        Some(false) => {}
+                    }
                 }
             }
             Input::Closed(attempt) if self.is_open(attempt) => self.close(attempt.peer, CloseReason::Goodbye),
+            Input::Closed(attempt) | Input::Failed(attempt, _) if self.is_leaving(attempt) => {
+                let why = "the connection was lost when it was to go over to a direct one";
+                self.close(attempt.peer, CloseReason::Failed(why.into()));
+            }
             // A connection that the peer closed before it opened here may be made anew by the peer.
             Input::Closed(attempt) => self.attempt_failed(now, attempt, "the peer closed it"),
             Input::Failed(attempt, why) if self.is_open(attempt) => {
@@ -214,10 +263,15 @@ impl Switchboard {
                 }
                 self.attempt_failed(now, attempt, &why);
             }
+            Input::Refused(attempt, why) if self.is_current(attempt) && self.live(attempt.peer).is_some() => {
+                self.attempt_failed(now, attempt, &why);
+            }
             Input::Refused(attempt, why) if self.is_current(attempt) => {
                 let why = format!("the peer sent a description that cannot be used: {why}");
                 self.close(attempt.peer, CloseReason::Failed(why));
             }
+            Input::Path(attempt, kind) => self.path_found(attempt, kind),
+            Input::Drained(attempt) => self.drained(now, attempt),
             Input::Disconnect(peer) => self.close(peer, CloseReason::Local),
             Input::Command(command) => match self.signaling {
                 Signaling::Up { .. } => self.out.push_back(Output::Send(ClientMessage::Room(command))),
@@ -234,18 +288,24 @@ impl Switchboard {
     }
 
     fn elapsed(&mut self, now: Duration) {
-        let due: Vec<PeerId> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.deadline().is_some_and(|deadline| deadline <= now))
-            .map(|(&id, _)| id)
-            .collect();
-        for id in due {
-            match self.peers.get(&id).and_then(|peer| peer.attempt) {
-                Some(attempt) => self.attempt_failed(now, attempt, "it took too long"),
-                None => self.give_up(id),
+        let due = |deadline: Option<Duration>| deadline.is_some_and(|deadline| deadline <= now);
+        let overdue = self.peers.iter().filter(|(_, peer)| due(peer.deadline()));
+        for id in overdue.map(|(&id, _)| id).collect::<Vec<_>>() {
+            let Some(peer) = self.peers.get_mut(&id) else { continue };
+            let (relay, retry, over) = (due(peer.relay_at), due(peer.retry_at), due(peer.attempt_deadline()));
+            let attempt = peer.attempt;
+            if relay {
+                peer.relay_at = None;
+                self.start_relay(now, id);
+            }
+            match attempt {
+                Some(attempt) if over => self.attempt_failed(now, attempt, "it took too long"),
+                None if over => self.give_up(now, id),
+                None if retry => self.retry(now, id),
+                _ => {}
             }
         }
+        self.relays_elapsed(now);
         match self.signaling {
             // Who was matched with others does not look for new ones because its connection was lost.
             Signaling::Down { again } if again <= now && self.may_dial() && self.is_match_over() => {
@@ -258,6 +318,7 @@ impl Switchboard {
                     password: self.config.password.clone(),
                     resumable: self.config.resume,
                     resume: self.resume.clone(),
+                    relays: self.config.relay != RelayPolicy::Never,
                 };
                 self.out.push_back(Output::Dial(Dial { dialect: self.dialer.dialect(), credentials }));
             }
@@ -302,6 +363,9 @@ impl Switchboard {
             }
             down => down,
         };
+        if self.resume.is_none() {
+            self.close_relays("signaling was lost");
+        }
         let next = self.dialer.down(down);
         self.signaling = match next {
             Next::AtOnce => Signaling::Down { again: now },
@@ -330,6 +394,7 @@ impl Switchboard {
                 self.close(peer, CloseReason::Failed("the leader of the room removed this player".into()));
             }
         }
+        self.close_relays("signaling has let us go");
         self.signaling = Signaling::Failed;
     }
 
@@ -342,6 +407,8 @@ impl Switchboard {
             ServerMessage::Welcome(welcome) if nameless => {
                 self.ice_servers = self.config.ice_servers.iter().cloned().chain(welcome.ice_servers).collect();
                 self.resume = welcome.resume;
+                self.room = welcome.room.as_str().into();
+                self.offered(now, welcome.relay);
                 let leader = Some(welcome.leader);
                 self.entered(now, Entered { me: welcome.me, room: welcome.room, leader, members: welcome.members });
                 if let Some(lobby) = welcome.lobby {
@@ -354,6 +421,7 @@ impl Switchboard {
             ServerMessage::IdAssigned(me) if nameless => {
                 let room = room_of(&self.config.url);
                 self.resume = None;
+                self.offered(now, None);
                 self.entered(now, Entered { me, room, leader: None, members: vec![me] });
             }
             ServerMessage::NewPeer(peer) if Some(peer) != self.me => self.new_peer(now, peer),
@@ -403,8 +471,20 @@ impl Switchboard {
             Signal::Offer(ref sdp) | Signal::Answer(ref sdp) if let Err(why) = handshake::check(sdp) => {
                 self.refuse(from, why);
             }
+            Signal::Offer(_) if self.config.relay == RelayPolicy::Only => {
+                // By what the peer asks for, there is no connection here; but there is the relay.
+                if known.is_none() && self.has_room(from) {
+                    self.peers.insert(from, Handshake::new(Role::Answers, now, &self.config));
+                    if !self.start_relay(now, from) {
+                        self.give_up(now, from);
+                    }
+                }
+            }
+            Signal::IceCandidate(_) if self.config.relay == RelayPolicy::Only => {}
             Signal::Offer(_) => {
-                if known.is_some_and(|peer| peer.stage == Stage::Open) {
+                // One that is still relayed to had no luck with the one before.
+                let relayed = self.live(from).is_some_and(|relay| !relay.moving.leaving);
+                if !relayed && known.is_some_and(|peer| peer.stage == Stage::Open) {
                     // It only offers again if the connection did not open, or ended, on its side.
                     self.close(from, CloseReason::Failed("the peer connects anew".into()));
                 }
@@ -442,75 +522,28 @@ impl Switchboard {
         }
     }
 
-    /// Starts the peer's next attempt in place of the one before.
-    fn start(&mut self, now: Duration, peer: PeerId, offer: bool) -> Attempt {
-        self.attempts += 1;
-        let attempt = Attempt { peer, number: self.attempts };
-        if let Some(old) = self.peers.get_mut(&peer).and_then(|peer| peer.start(now, attempt, &self.config)) {
-            self.out.push_back(Output::Stop(old));
-        }
-        self.out.push_back(Output::Start { attempt, ice_servers: self.ice_servers.clone(), offer });
-        attempt
-    }
-
-    fn describe(&mut self, attempt: Attempt, signal: Signal) {
-        self.out.push_back(Output::Describe(attempt, signal));
-        for candidate in self.peers.get_mut(&attempt.peer).map(Handshake::described_there).into_iter().flatten() {
-            self.out.push_back(Output::Candidate(attempt, candidate));
-        }
-    }
-
-    /// The attempt came to nothing: the next one, or none.
-    fn attempt_failed(&mut self, now: Duration, attempt: Attempt, why: &str) {
-        if !self.is_current(attempt) {
-            return;
-        }
-        let Some(peer) = self.peers.get_mut(&attempt.peer) else { return };
-        tracing::debug!(peer = %attempt.peer, why, number = attempt.number, "an attempt to connect failed");
-        // Over a path that was found, the DTLS of webrtc 0.21 deadlocks in one of six attempts where 5 % are lost.
-        let most = self.config.handshake_attempts.max(1) + if peer.reached { EXTRA_ATTEMPTS } else { 0 };
-        if peer.tried < most && peer.role == Role::Offers {
-            self.start(now, attempt.peer, true);
-        } else if peer.role == Role::Answers && peer.give_up_at > now {
-            // The offer is the peer's to make again.
-            peer.attempt = None;
-            peer.stage = Stage::Idle;
-            self.out.push_back(Output::Stop(attempt));
-        } else {
-            self.give_up(attempt.peer);
-        }
-    }
-
-    fn give_up(&mut self, peer: PeerId) {
-        let Some(handshake) = self.peers.get(&peer) else { return };
-        if handshake.tried == 0 {
-            // Candidates whose offer never came.
-            return self.forget(peer);
-        }
-        let turn = self.ice_servers.iter().flat_map(|server| &server.urls).any(|url| url.starts_with("turn"));
-        let reason = handshake.verdict(self.config.ice_transport_policy, turn);
-        self.close(peer, reason);
-    }
-
-    /// The peer sent what no WebRTC peer sends. An open connection does not suffer from it.
-    fn refuse(&mut self, peer: PeerId, why: &'static str) {
-        tracing::warn!(%peer, why, "refused a signal");
-        if self.peers.get(&peer).is_some_and(|peer| peer.stage != Stage::Open) {
-            self.close(peer, CloseReason::Failed(format!("the peer sent a signal that cannot be used: {why}")));
-        }
-    }
-
     fn close(&mut self, peer: PeerId, reason: CloseReason) {
-        if self.peers.contains_key(&peer) {
-            self.forget(peer);
-            self.event(SocketEvent::Closed(peer, reason));
+        let Some(handshake) = self.peers.get(&peer) else { return };
+        let open = handshake.stage == Stage::Open || self.live(peer).is_some_and(Relay::is_open);
+        let code = handshake.cause(self.config.ice_transport_policy, self.has_turn()).code();
+        let failed = matches!(reason, CloseReason::Failed(_) | CloseReason::NoPath(_)) && !open && !handshake.reported;
+        self.forget(peer, Some(&reason));
+        self.event(SocketEvent::Closed(peer, reason));
+        if failed {
+            self.report(Report::Failed(code.into()));
         }
     }
 
-    fn forget(&mut self, peer: PeerId) {
+    fn forget(&mut self, peer: PeerId, reason: Option<&CloseReason>) {
         if let Some(attempt) = self.peers.remove(&peer).and_then(|peer| peer.attempt) {
             self.out.push_back(Output::Stop(attempt));
         }
+        self.part(peer, reason);
+    }
+
+    /// Whether the attempt is taking over from a relay: neither can be done without.
+    fn is_leaving(&self, attempt: Attempt) -> bool {
+        self.is_current(attempt) && self.live(attempt.peer).is_some_and(|relay| relay.moving.leaving)
     }
 
     fn has_room(&self, peer: PeerId) -> bool {

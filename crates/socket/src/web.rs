@@ -16,6 +16,7 @@ use self::{
     connection::Connection,
     inbox::{Happening, Inbox},
     page::Alarm,
+    relays::Relays,
     signaller::WebSocketSignaller,
 };
 use crate::{
@@ -33,6 +34,7 @@ mod matchbox;
 pub(crate) mod page;
 mod path;
 mod peer;
+mod relays;
 mod signaller;
 
 /// How often the browser is asked by which path the peers are reached.
@@ -55,6 +57,7 @@ struct Browser {
     signaller: Box<dyn Signaller>,
     inbox: Rc<Inbox>,
     peers: BTreeMap<PeerId, Connection>,
+    relays: Relays,
     /// To be handed out: what one happening led to.
     events: VecDeque<SocketEvent>,
     measure_at: Option<Duration>,
@@ -85,6 +88,7 @@ impl Browser {
             signaller,
             inbox,
             peers: BTreeMap::new(),
+            relays: Relays::default(),
             events: VecDeque::new(),
             measure_at: None,
             alarm,
@@ -132,8 +136,10 @@ impl Browser {
             Happening::LaneOpen(attempt) => self.open(now, attempt),
             Happening::Received(attempt, lane, bytes) => self.received(now, attempt, lane, bytes),
             Happening::Pair(attempt, pair) => {
+                let kind = pair.kind;
                 if let Some(peer) = attempt_of(&mut self.peers, attempt) {
                     peer.measured(pair);
+                    self.tell(now, Input::Path(attempt, kind));
                 }
             }
         }
@@ -141,20 +147,23 @@ impl Browser {
 
     /// Hands out a datagram, once both channels are known to be open.
     fn received(&mut self, now: Duration, attempt: Attempt, lane: Lane, bytes: Bytes) {
-        let Some(peer) = attempt_of(&mut self.peers, attempt) else { return };
-        peer.received(&bytes);
         // The browser may say what came on one channel before it says that the other one is open.
         self.open(now, attempt);
         let Some(peer) = attempt_of(&mut self.peers, attempt) else { return };
         if self.switchboard.is_open(attempt) {
+            peer.received(&bytes);
             self.events.push_back(SocketEvent::Received(attempt.peer, lane, bytes));
+        } else if peer.is_open() {
+            // It waits for what comes by the relay, and counts as waiting.
+            peer.hold(lane, bytes);
         } else if !peer.keep(lane, bytes) {
             self.tell(now, Input::Failed(attempt, "the peer sends before it is connected".into()));
         }
     }
 
     fn open(&mut self, now: Duration, attempt: Attempt) {
-        if !self.switchboard.is_open(attempt) && attempt_of(&mut self.peers, attempt).is_some_and(|peer| peer.is_open())
+        if !self.switchboard.may_send(attempt)
+            && attempt_of(&mut self.peers, attempt).is_some_and(|peer| peer.is_open())
         {
             self.tell(now, Input::Open(attempt));
         }
@@ -198,6 +207,32 @@ impl Browser {
                 {
                     entry.remove().close();
                 }
+                self.relays.stop(attempt);
+            }
+            Output::Relay(frame) => self.signaller.relay(frame),
+            Output::RelayOpen(attempt) => {
+                self.relays.open(attempt);
+                self.events.push_back(SocketEvent::Opened(attempt.peer));
+            }
+            Output::Received(attempt, lane, bytes) => {
+                self.relays.received(attempt, bytes.len());
+                self.events.push_back(SocketEvent::Received(attempt.peer, lane, bytes));
+            }
+            Output::Moved(attempt) => {
+                if let Some((relay, sent, received)) = self.relays.leave(attempt.peer) {
+                    if let Some(peer) = attempt_of(&mut self.peers, attempt) {
+                        peer.go_on_from(sent, received);
+                        peer.measure(&self.inbox);
+                    }
+                    self.switchboard.handle(now, Input::Drained(relay));
+                }
+            }
+            Output::Admit(attempt) => {
+                if let Some(peer) = attempt_of(&mut self.peers, attempt) {
+                    let held = peer.early().into_iter();
+                    self.events.extend(held.map(|(lane, bytes)| SocketEvent::Received(attempt.peer, lane, bytes)));
+                    self.measure_at.get_or_insert(now + MEASURE);
+                }
             }
             Output::Event(SocketEvent::Opened(id)) => {
                 self.events.push_back(SocketEvent::Opened(id));
@@ -226,7 +261,19 @@ impl Socket for Browser {
 
     fn send(&mut self, peer: PeerId, lane: Lane, bytes: Bytes) -> Result<(), SendError> {
         SendError::check(lane, bytes.len())?;
-        let peer = self.peers.get_mut(&peer).filter(|peer| self.switchboard.is_open(peer.attempt()));
+        if let Some(relay) = self.relays.carrying(peer) {
+            let length = bytes.len();
+            return self.inbox.clone().quietly(|| {
+                self.switchboard.relay(now(), relay, lane, bytes)?;
+                self.relays.sent(peer, length);
+                while let Some(output) = self.switchboard.poll() {
+                    self.obey(now(), output);
+                }
+                self.alarm.set(now(), self.switchboard.deadline());
+                Ok(())
+            });
+        }
+        let peer = self.peers.get_mut(&peer).filter(|peer| self.switchboard.may_send(peer.attempt()));
         peer.ok_or(SendError::UnknownPeer)?.send(lane, &bytes)
     }
 
@@ -241,7 +288,10 @@ impl Socket for Browser {
     }
 
     fn path(&self, peer: PeerId) -> Option<Path> {
-        self.peers.get(&peer)?.path()
+        match self.relays.carrying(peer) {
+            Some(relay) => self.relays.path(peer, self.switchboard.relay_rtt(relay)),
+            None => self.peers.get(&peer)?.path(),
+        }
     }
 
     fn set_waker(&mut self, waker: Waker) {
@@ -252,6 +302,12 @@ impl Socket for Browser {
 impl Drop for Browser {
     fn drop(&mut self) {
         self.inbox.forget_waker();
+        self.switchboard.leave(now());
+        while let Some(output) = self.switchboard.poll() {
+            if let Output::Relay(frame) = output {
+                self.signaller.relay(frame);
+            }
+        }
         for peer in std::mem::take(&mut self.peers).into_values() {
             peer.close();
         }

@@ -5,7 +5,8 @@ use std::{cell::Cell, time::Duration};
 
 use contract::Platform;
 use coplay_proto::conditioner::Conditions;
-use coplay_socket::{Conditioned, MemoryHub, Rendezvous, Socket, SocketConfig, connect_by};
+use coplay_signaling::{Config, Limits, Rate, RelayLimits, Running, Signaling, Stun};
+use coplay_socket::{Conditioned, MemoryHub, RelayPolicy, Rendezvous, Socket, SocketConfig, connect, connect_by};
 
 #[path = "common/contract.rs"]
 mod contract;
@@ -29,6 +30,38 @@ impl Platform for Native {
 
     fn rendezvous(&self) -> Option<&Rendezvous> {
         Some(&self.0)
+    }
+}
+
+/// By the WebSockets of our signaling server, and by nothing else.
+struct Relayed(Running);
+
+impl Relayed {
+    fn new() -> Self {
+        // The cases send as much as they can.
+        let ample = Rate { frames: 100_000, bytes: 64 * 1024 * 1024 };
+        let relay = RelayLimits { peer: ample, total: ample, queue_bytes: 1024 * 1024 };
+        let limits = Limits { relay: Some(relay), ..Limits::default() };
+        Self(Signaling::spawn(Config { limits, ..Config::local().stun(Stun::Off) }).expect("it starts"))
+    }
+}
+
+impl Platform for Relayed {
+    fn enter(&self) -> Box<dyn Socket> {
+        let url = format!("{}/room", self.0.url());
+        connect(SocketConfig { relay: RelayPolicy::Only, ..SocketConfig::new(url) })
+    }
+
+    fn now(&self) -> Duration {
+        coplay_socket::now()
+    }
+
+    async fn turn(&self) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+
+    fn rendezvous(&self) -> Option<&Rendezvous> {
+        None
     }
 }
 
@@ -218,6 +251,12 @@ mod matchbox {
             assert_eq!(socket.poll(coplay_socket::now()), None, "nothing is tried");
         }
     }
+}
+
+mod relayed {
+    use super::Relayed;
+
+    everywhere!(Relayed::new());
 }
 
 mod memory {

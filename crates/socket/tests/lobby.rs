@@ -1,12 +1,7 @@
 //! Do native sockets and our signaling server agree about lobbies, passwords, leaders, quick matches and lost seats?
 #![cfg(not(target_arch = "wasm32"))]
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use coplay_proto::{
     PeerId, Topology,
@@ -20,11 +15,10 @@ use coplay_socket::{
     Entered, LobbyBrowser, LobbyEvent, RoomEvent, SignalingState, Socket, SocketConfig, SocketError, SocketEvent,
     connect, now,
 };
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::watch,
-    task::JoinSet,
-};
+use wire::Wire;
+
+#[path = "common/wire.rs"]
+mod wire;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -172,41 +166,6 @@ async fn a_quick_match_connects_those_who_want_the_same() {
     let (first, second) = (entered(&mut *one).await, entered(&mut *two).await);
     assert_eq!((first.room, first.leader), (second.room, second.leader));
     assert_eq!((opened(&mut *one).await, opened(&mut *two).await), (second.me, first.me));
-}
-
-/// Carries bytes between peers and the server until it is told to cut all of its connections.
-struct Wire {
-    address: SocketAddr,
-    cut: watch::Sender<u32>,
-    _task: JoinSet<()>,
-}
-
-impl Wire {
-    async fn to(server: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let address = listener.local_addr()?;
-        let cut = watch::Sender::new(0);
-        let cutter = Arc::new(cut.clone());
-        let mut task = JoinSet::new();
-        task.spawn(async move {
-            let mut carried = JoinSet::new();
-            while let Ok((mut near, _)) = listener.accept().await {
-                let mut cut = cutter.subscribe();
-                carried.spawn(async move {
-                    let Ok(mut far) = TcpStream::connect(server).await else { return };
-                    tokio::select! {
-                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
-                        _ = cut.changed() => {}
-                    }
-                });
-            }
-        });
-        Ok(Self { address, cut, _task: task })
-    }
-
-    fn cut(&self) {
-        self.cut.send_modify(|cuts| *cuts += 1);
-    }
 }
 
 #[tokio::test]

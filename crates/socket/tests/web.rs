@@ -22,6 +22,8 @@ use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 mod contract;
 #[path = "web/links.rs"]
 mod links;
+#[path = "web/relay.rs"]
+mod relay;
 #[path = "web/stock.rs"]
 mod stock;
 

@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{End, Rules, STUCK, bucket::Bucket, finish, leave, next};
+use super::{End, Rules, STUCK, Said, binary, bucket::Bucket, finish, leave, next};
 use crate::{drain::Drain, peer::SILENT, wire};
 
 /// A WebSocket with coplay's subprotocol, and what was heard on it.
@@ -47,12 +47,15 @@ impl Line {
                     self.ping().await?;
                 }
                 message = next(&mut self.socket) => {
-                    let (text, length) = message?;
+                    let (said, length) = message?;
                     (self.heard, self.pinged) = (Instant::now(), false);
                     if !self.bucket.take(length, self.heard) {
                         return Err(End::Refused(coplay_proto::signal::SignalError::TooMuch));
                     }
-                    return Ok(text);
+                    return match said {
+                        Said::Binary(_) => Err(End::Refused(binary())),
+                        said => Ok(said.text()),
+                    };
                 }
             }
         }

@@ -9,13 +9,17 @@ use axum::extract::ws::Utf8Bytes;
 use coplay_proto::signal::SignalError;
 use tokio::sync::{mpsc, oneshot};
 
-/// Makes the two ends of a queue for `frames` frames of `bytes` bytes together.
-pub(crate) fn outbox(frames: u32, bytes: u32) -> (Outbox, Inbox) {
+use super::relayed::Relayed;
+
+/// Makes the two ends of a queue for `frames` frames of `bytes` bytes together, and for `relayed` bytes of other peers.
+pub(crate) fn outbox(frames: u32, bytes: u32, relayed: u32) -> (Outbox, Inbox) {
     let (sender, receiver) = mpsc::channel(frames.max(1) as usize);
     let (alive, dropped) = oneshot::channel();
     let held = Arc::new(AtomicUsize::new(0));
-    let outbox = Outbox { frames: sender, held: held.clone(), most: bytes as usize, cut: Some(alive) };
-    (outbox, Inbox { queue: Queue { unsent: None, frames: receiver, held }, cut: Cut(dropped) })
+    let relayed = Relayed::new(relayed);
+    let most = bytes as usize;
+    let outbox = Outbox { frames: sender, held: held.clone(), most, cut: Some(alive), relayed: relayed.clone() };
+    (outbox, Inbox { queue: Queue { unsent: None, frames: receiver, held }, cut: Cut(dropped), relayed })
 }
 
 /// The room's end. Dropping it cuts the peer off, whatever still waits.
@@ -25,6 +29,7 @@ pub(crate) struct Outbox {
     held: Arc<AtomicUsize>,
     most: usize,
     cut: Option<oneshot::Sender<SignalError>>,
+    pub(crate) relayed: Relayed,
 }
 
 /// More waits for a peer than may.
@@ -64,11 +69,12 @@ impl Outbox {
     }
 }
 
-/// The peer's end, in two parts so that both can be waited for at once.
+/// The peer's end, in parts so that all can be waited for at once.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     pub(crate) queue: Queue,
     pub(crate) cut: Cut,
+    pub(crate) relayed: Relayed,
 }
 
 /// What waits.
@@ -121,7 +127,7 @@ mod tests {
 
     #[tokio::test]
     async fn bytes_and_frames_are_bounded_until_they_are_written() {
-        let (outbox, mut inbox) = outbox(2, 10);
+        let (outbox, mut inbox) = outbox(2, 10, 0);
         assert_eq!(outbox.push("12345678".into()), Ok(()));
         assert_eq!(outbox.push("12".into()), Ok(()));
         inbox.queue.next().await;
@@ -132,7 +138,7 @@ mod tests {
         inbox.queue.put_back(second);
         assert_eq!((inbox.queue.next().await.as_str(), inbox.queue.next().await.as_str()), ("12", "12345678"));
 
-        let (outbox, _inbox) = super::outbox(2, 10);
+        let (outbox, _inbox) = super::outbox(2, 10, 0);
         assert_eq!(outbox.push("1".into()), Ok(()));
         assert_eq!(outbox.push("2".into()), Ok(()));
         assert_eq!(outbox.push("3".into()), Err(Overflow), "too many frames");
@@ -140,7 +146,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_quarter_is_kept_for_what_matters() {
-        let (outbox, mut inbox) = outbox(4, 1000);
+        let (outbox, mut inbox) = outbox(4, 1000, 0);
         for _ in 0..3 {
             assert_eq!(outbox.push_if_ample("1".into()), Ok(()));
         }
@@ -148,7 +154,7 @@ mod tests {
         assert_eq!(outbox.push("1".into()), Ok(()));
         inbox.queue.next().await;
         inbox.queue.written(1);
-        let (outbox, _inbox) = super::outbox(100, 100);
+        let (outbox, _inbox) = super::outbox(100, 100, 0);
         assert_eq!(outbox.push_if_ample("1".repeat(70).into()), Ok(()));
         assert_eq!(outbox.push_if_ample("123456".into()), Err(Overflow), "a quarter of the bytes is left");
         assert_eq!(outbox.push("123456".into()), Ok(()));
@@ -156,11 +162,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_dropped_outbox_cuts_the_peer_off() {
-        let (outbox, mut inbox) = outbox(2, 10);
+        let (outbox, mut inbox) = outbox(2, 10, 0);
         outbox.push("1".into()).unwrap();
         drop(outbox);
         assert_eq!(inbox.cut.off().now_or_never(), Some(None));
-        let (mut outbox, mut inbox) = super::outbox(2, 10);
+        let (mut outbox, mut inbox) = super::outbox(2, 10, 0);
         outbox.dismiss(SignalError::NotLeader);
         assert_eq!(inbox.cut.off().now_or_never(), Some(Some(SignalError::NotLeader)), "with a reason");
     }

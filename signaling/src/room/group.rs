@@ -3,17 +3,23 @@
 //! A room has one group, or with `?next=N` one for each N peers that came. A group is no task and knows no socket: it
 //! changes in one turn, and what it has to say goes into the [`Outbox`]es of its members.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use axum::extract::ws::Utf8Bytes;
+use bytes::Bytes;
 use coplay_proto::{
     PeerId, Term, Topology,
-    signal::{IceServer, Leader, ServerMessage, SignalError, Welcome, lobby::Lobby},
+    signal::{
+        IceServer, Leader, ServerMessage, SignalError, Welcome,
+        lobby::Lobby,
+        relay::{FrameKind, RelayOffer},
+    },
 };
 
 use crate::{
     firewall::{Dropped, Handshakes, Kind},
     peer::outbox::Outbox,
+    relay::{self, Unrelayed},
     wire,
 };
 
@@ -23,6 +29,8 @@ pub(crate) struct Newcomer {
     pub(crate) peer: PeerId,
     /// Whether it asked for coplay's subprotocol.
     pub(crate) coplay: bool,
+    /// Whether it takes relayed frames, of a server that passes them on.
+    pub(crate) relays: bool,
     /// What its welcome is to say about ICE servers.
     pub(crate) ice_servers: Vec<IceServer>,
     /// The topology it insists on.
@@ -40,12 +48,14 @@ pub(crate) struct Greeting<'a> {
     pub(crate) resume: Option<String>,
     pub(crate) resumed: bool,
     pub(crate) ice_servers: Vec<IceServer>,
+    pub(crate) relay: Option<RelayOffer>,
 }
 
 #[derive(Debug)]
 struct Member {
     peer: PeerId,
     coplay: bool,
+    relays: bool,
     from: Option<IpAddr>,
     outbox: Outbox,
 }
@@ -73,6 +83,8 @@ pub(crate) struct Group {
     members: Vec<Member>,
     term: Term,
     handshakes: Handshakes,
+    /// The pairs that relay, the lower id first.
+    relayed: BTreeSet<(PeerId, PeerId)>,
     /// Those who did not keep up; they are gone before the turn ends.
     slow: Vec<PeerId>,
 }
@@ -86,6 +98,7 @@ impl Group {
             members: Vec::new(),
             term: Term(1),
             handshakes: Handshakes::default(),
+            relayed: BTreeSet::new(),
             slow: Vec::new(),
         }
     }
@@ -104,6 +117,11 @@ impl Group {
 
     pub(crate) fn has(&self, peer: PeerId) -> bool {
         self.members.iter().any(|member| member.peer == peer)
+    }
+
+    /// Whether a member takes relayed frames.
+    pub(crate) fn relays(&self, peer: PeerId) -> bool {
+        self.members.iter().any(|member| member.peer == peer && member.relays)
     }
 
     pub(crate) fn is_led_by(&self, peer: PeerId) -> bool {
@@ -133,8 +151,8 @@ impl Group {
         if self.is_full() {
             return Err(SignalError::RoomFull { max: self.capacity });
         }
-        let Newcomer { peer: me, coplay, ice_servers, from, outbox, .. } = newcomer;
-        self.members.push(Member { peer: me, coplay, from, outbox });
+        let Newcomer { peer: me, coplay, relays, ice_servers, from, outbox, .. } = newcomer;
+        self.members.push(Member { peer: me, coplay, relays, from, outbox });
         let greeting = match coplay {
             true => self.welcome(me, Greeting { ice_servers, ..greeting }),
             false => ServerMessage::IdAssigned(me),
@@ -153,7 +171,7 @@ impl Group {
 
     /// How a member with the subprotocol is received.
     pub(crate) fn welcome(&self, me: PeerId, greeting: Greeting<'_>) -> ServerMessage {
-        let Greeting { room, lobby, resume, resumed, ice_servers } = greeting;
+        let Greeting { room, lobby, resume, resumed, ice_servers, relay } = greeting;
         ServerMessage::Welcome(Box::new(Welcome {
             me,
             room: room.to_owned(),
@@ -165,6 +183,7 @@ impl Group {
             resume,
             resumed,
             lobby: lobby.map(Box::new),
+            relay,
         }))
     }
 
@@ -226,6 +245,34 @@ impl Group {
         passed
     }
 
+    /// Relays a frame between two members that are to be connected and take such. Returns how many of the receiver's were
+    /// dropped for it, this one perhaps, and whether it is the first of the pair.
+    pub(crate) fn relay(
+        &mut self,
+        from: PeerId,
+        to: PeerId,
+        kind: FrameKind,
+        frame: Bytes,
+    ) -> Result<(usize, bool), Unrelayed> {
+        let place = |peer| self.members.iter().position(|member| member.peer == peer && member.relays);
+        let paired = place(from).zip(place(to)).filter(|(from, to)| self.paired(*from, *to));
+        match paired.and_then(|(_, at)| self.members.get(at)) {
+            Some(member) => {
+                let first = kind != FrameKind::Hello && self.relayed.insert((from.min(to), from.max(to)));
+                Ok((member.outbox.relayed.push(kind, frame), first))
+            }
+            None => {
+                // Who asks learns that it is of no use, whatever the reason is.
+                if let Some(member) = place(from).and_then(|at| self.members.get(at))
+                    && kind == FrameKind::Hello
+                {
+                    member.outbox.relayed.push(FrameKind::Refused, relay::refused(to));
+                }
+                Err(Unrelayed::Stranger)
+            }
+        }
+    }
+
     fn leader(&self) -> Option<Leader> {
         self.members.first().map(|member| Leader { peer: member.peer, term: self.term })
     }
@@ -244,6 +291,7 @@ impl Group {
         }
         self.members.remove(place);
         self.handshakes.forget(peer);
+        self.relayed.retain(|(one, other)| *one != peer && *other != peer);
         if place > 0 {
             return;
         }

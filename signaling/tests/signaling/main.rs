@@ -15,6 +15,7 @@ mod metrics;
 mod options;
 mod process;
 mod quick;
+mod relay;
 mod resume;
 mod rooms;
 mod serving;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coplay_proto::{Lane, PeerId, link::CloseReason};
-use coplay_socket::{IceTransportPolicy, PathKind, Socket, SocketConfig, SocketEvent, now};
+use coplay_socket::{IceTransportPolicy, PathKind, RelayPolicy, Socket, SocketConfig, SocketEvent, now};
 use serde_json::{Value, json};
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -36,6 +36,8 @@ struct Settings {
     room: String,
     /// Only by TURN.
     relay: bool,
+    /// Only by signaling.
+    websocket: bool,
     /// How many messages to send.
     pings: u32,
     /// How far apart.
@@ -48,9 +50,11 @@ impl Settings {
             let text = value(name).ok_or_else(|| format!("{name} is missing"))?;
             text.parse::<u32>().map_err(|error| format!("{name} is {text:?}: {error}"))
         };
+        let is_set = |name: &str| value(name).is_some_and(|value| value == "true");
         Ok(Self {
             room: value("room").ok_or("room is missing")?,
-            relay: value("relay").is_some_and(|relay| relay == "true"),
+            relay: is_set("relay"),
+            websocket: is_set("websocket"),
             pings: number("pings")?,
             every: Duration::from_millis(number("every")?.into()),
         })
@@ -58,7 +62,9 @@ impl Settings {
 
     fn config(&self) -> SocketConfig {
         let ice_transport_policy = if self.relay { IceTransportPolicy::Relay } else { IceTransportPolicy::All };
-        SocketConfig { handshake_timeout: HANDSHAKE_TIMEOUT, ice_transport_policy, ..SocketConfig::new(&*self.room) }
+        let relay = if self.websocket { RelayPolicy::Only } else { RelayPolicy::Allowed };
+        let room = SocketConfig::new(&*self.room);
+        SocketConfig { handshake_timeout: HANDSHAKE_TIMEOUT, ice_transport_policy, relay, ..room }
     }
 }
 
@@ -138,6 +144,7 @@ impl Peer {
             // Both are addresses that a NAT gave, or that were hidden: who saw them first makes no difference.
             PathKind::ServerReflexive | PathKind::PeerReflexive => "srflx",
             PathKind::Relay => "relay",
+            PathKind::WebSocket => "websocket",
         };
         self.round_trips.sort_unstable();
         say(

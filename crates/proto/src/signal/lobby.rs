@@ -346,6 +346,8 @@ pub struct Credentials {
     pub resumable: bool,
     /// The token of the seat to come back to.
     pub resume: Option<String>,
+    /// Whether the peer takes [relayed frames](super::relay).
+    pub relays: bool,
 }
 
 /// Before the password, in hex digits of its UTF-8.
@@ -366,6 +368,9 @@ impl Credentials {
             None if self.resumable => offers.push(RESUME.to_owned()),
             None => {}
         }
+        if self.relays {
+            offers.push(super::relay::OFFER.to_owned());
+        }
         offers
     }
 
@@ -379,6 +384,8 @@ impl Credentials {
             if let Some(hex) = offer.strip_prefix(PASSWORD) {
                 let password = unhex(hex).filter(|password| !password.is_empty() && password.len() <= MAX_PASSWORD);
                 credentials.password = Some(password.ok_or(TooLong::Password)?.into());
+            } else if offer == super::relay::OFFER {
+                credentials.relays = true;
             } else if offer == RESUME {
                 credentials.resumable = true;
             } else if let Some(token) = offer.strip_prefix(RESUME).and_then(|rest| rest.strip_prefix('.')) {
@@ -397,6 +404,7 @@ impl core::fmt::Debug for Credentials {
             .field("password", &self.password.is_some())
             .field("resumable", &self.resumable)
             .field("resume", &self.resume.is_some())
+            .field("relays", &self.relays)
             .finish()
     }
 }
@@ -490,8 +498,12 @@ mod tests {
 
     #[test]
     fn what_is_offered_is_read_again_and_is_made_of_token_characters() {
-        let credentials =
-            Credentials { password: Some("pässword, \"x\"".into()), resumable: true, resume: Some("a-b_c".into()) };
+        let credentials = Credentials {
+            password: Some("pässword, \"x\"".into()),
+            resumable: true,
+            resume: Some("a-b_c".into()),
+            ..Credentials::default()
+        };
         let offers = credentials.subprotocols();
         assert_eq!(offers.first().map(String::as_str), Some("coplay.v1"));
         // RFC 9110, section 5.6.2.

@@ -20,13 +20,14 @@ use tokio::{
 
 use super::{
     inbox::{Inbox, Inward},
-    lanes::Outlets,
+    lanes::{Outlets, Traffic},
     peer::{self, Order, Shared},
     ports::Ports,
+    relays::Relays,
     websocket::WebSocket,
 };
 use crate::{
-    Signaller, SocketConfig, SocketEvent, Transport, clock,
+    PathKind, Signaller, SignallerEvent, SocketConfig, SocketEvent, Transport, clock,
     switchboard::{Attempt, Input, Output, Switchboard},
 };
 
@@ -48,6 +49,7 @@ pub(super) enum Report {
     Described(Signal),
     Candidate(String),
     Reached,
+    Path(PathKind),
     LaneOpen(Lane),
     LaneClosed,
     Failed(String),
@@ -80,19 +82,26 @@ pub(super) async fn run(
         signaller,
         shared: Arc::new(Shared { config, inbox, reports: report, ports, no_mdns: AtomicBool::new(false) }),
         peers: BTreeMap::new(),
+        relays: Relays::default(),
         tasks: JoinSet::new(),
     };
+    let relayed = engine.relays.wake();
     engine.tell(Input::Elapsed).await;
     loop {
         let deadline = engine.switchboard.deadline().map(|due| due.saturating_sub(clock::now()));
         let input = tokio::select! {
             command = commands.recv() => match command {
-                Some(Command::Disconnect(peer)) => Some(Input::Disconnect(peer)),
+                Some(Command::Disconnect(peer)) => {
+                    // What was sent before goes out before.
+                    engine.relay().await;
+                    Some(Input::Disconnect(peer))
+                }
                 Some(Command::Room(command)) => Some(Input::Command(command)),
                 None => break,
             },
             report = reports.recv() => report.and_then(|(attempt, report)| engine.input(attempt, report)),
             () = signalled.notified() => None,
+            () = relayed.notified() => None,
             () = async { match deadline { Some(due) => sleep(due).await, None => pending().await } } => {
                 Some(Input::Elapsed)
             }
@@ -102,8 +111,12 @@ pub(super) async fn run(
             engine.tell(input).await;
         }
         while let Some(event) = engine.signaller.poll() {
-            engine.tell(Input::Signaller(event)).await;
+            // What there is no room for is as lost on the way: what is to arrive comes again.
+            if !(matches!(event, SignallerEvent::Relayed(_)) && engine.shared.inbox.is_full()) {
+                engine.tell(Input::Signaller(event)).await;
+            }
         }
+        engine.relay().await;
     }
     engine.close(reports, closed).await;
 }
@@ -113,6 +126,7 @@ struct Engine {
     signaller: Box<dyn Signaller>,
     shared: Arc<Shared>,
     peers: BTreeMap<PeerId, Seat>,
+    relays: Relays,
     tasks: JoinSet<()>,
 }
 
@@ -123,12 +137,24 @@ struct Seat {
     admit: watch::Sender<bool>,
     /// The caller's end of the lanes, until it is told of the peer.
     outlets: Option<Outlets>,
+    traffic: Arc<Traffic>,
     open: [bool; 2],
 }
 
 impl Engine {
     async fn tell(&mut self, input: Input) {
         self.switchboard.handle(clock::now(), input);
+        self.obey().await;
+    }
+
+    /// Has what the caller sent to peers by the relay go there, as far as there is room.
+    async fn relay(&mut self) {
+        if self.relays.hand_over(&mut self.switchboard) {
+            self.obey().await;
+        }
+    }
+
+    async fn obey(&mut self) {
         while let Some(output) = self.switchboard.poll() {
             self.execute(output).await;
         }
@@ -139,6 +165,7 @@ impl Engine {
             Report::Described(description) => Input::LocalDescription(attempt, description),
             Report::Candidate(candidate) => Input::LocalCandidate(attempt, candidate),
             Report::Reached => Input::Reached(attempt),
+            Report::Path(kind) => Input::Path(attempt, kind),
             Report::LaneOpen(lane) => {
                 let seat = self.peers.get_mut(&attempt.peer).filter(|seat| seat.attempt == attempt)?;
                 let [unreliable, reliable] = &mut seat.open;
@@ -164,8 +191,8 @@ impl Engine {
             Output::Start { attempt, ice_servers, offer } => {
                 let (orders, received) = mpsc::channel(ORDERS);
                 let (admit, admitted) = watch::channel(false);
-                let (outlets, inlets) = Outlets::new();
-                let shared = self.shared.clone();
+                let (outlets, inlets) = Outlets::new(None);
+                let (shared, traffic) = (self.shared.clone(), inlets.traffic.clone());
                 match shared.config.transport {
                     Transport::WebRtc => {
                         self.tasks.spawn(peer::run(shared, attempt, ice_servers, offer, inlets, admitted, received));
@@ -176,7 +203,7 @@ impl Engine {
                         self.tasks.spawn(run(shared, attempt, ice_servers, offer, inlets, admitted, received));
                     }
                 }
-                let seat = Seat { attempt, orders, admit, outlets: Some(outlets), open: [false; 2] };
+                let seat = Seat { attempt, orders, admit, outlets: Some(outlets), traffic, open: [false; 2] };
                 self.peers.insert(attempt.peer, seat);
             }
             Output::Describe(attempt, description) => self.order(attempt, Order::Describe(description)),
@@ -184,6 +211,29 @@ impl Engine {
             Output::Stop(attempt) => {
                 if self.peers.get(&attempt.peer).is_some_and(|seat| seat.attempt == attempt) {
                     self.peers.remove(&attempt.peer);
+                }
+                self.relays.stop(attempt);
+            }
+            Output::Relay(frame) => self.signaller.relay(frame),
+            Output::RelayOpen(attempt) => {
+                let outlets = self.relays.open(attempt);
+                self.shared.inbox.news(Inward::Opened(attempt, outlets)).await;
+            }
+            Output::Received(attempt, lane, bytes) => {
+                self.relays.received(attempt, bytes.len(), self.switchboard.relay_rtt(attempt));
+                if let Some(share) = self.relays.share(attempt) {
+                    self.shared.inbox.datagram(attempt, lane, bytes, share).await;
+                }
+            }
+            Output::Moved(attempt) => {
+                let Some(seat) = self.peers.get_mut(&attempt.peer) else { return };
+                let Some(outlets) = seat.outlets.take() else { return };
+                self.relays.go_on(attempt.peer, &seat.traffic);
+                self.shared.inbox.news(Inward::Moved(attempt, outlets)).await;
+            }
+            Output::Admit(attempt) => {
+                if let Some(seat) = self.peers.get(&attempt.peer).filter(|seat| seat.attempt == attempt) {
+                    let _ = seat.admit.send(true);
                 }
             }
             Output::Event(SocketEvent::Opened(peer)) => {
@@ -211,6 +261,13 @@ impl Engine {
         mut signaling: Option<mpsc::Receiver<Infallible>>,
     ) {
         self.peers.clear();
+        self.relay().await;
+        self.switchboard.leave(clock::now());
+        while let Some(output) = self.switchboard.poll() {
+            if let Output::Relay(frame) = output {
+                self.signaller.relay(frame);
+            }
+        }
         drop(self.signaller);
         let all = async {
             loop {

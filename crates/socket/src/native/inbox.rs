@@ -23,6 +23,8 @@ const NEWS: usize = 1024;
 /// One thing that came in.
 pub(super) enum Inward {
     Opened(Attempt, Outlets),
+    /// What is for the peer goes here from now on.
+    Moved(Attempt, Outlets),
     Received(Attempt, Lane, Bytes, Counted),
     Event(SocketEvent),
 }
@@ -90,6 +92,11 @@ impl Inbox {
         if let Some(counted) = counted {
             self.push(Inward::Received(attempt, lane, bytes, counted), DATAGRAMS).await;
         }
+    }
+
+    /// Whether another datagram would have to wait.
+    pub(super) fn is_full(&self) -> bool {
+        self.queue.len() >= DATAGRAMS
     }
 
     /// Hands anything else over. Waits for room, which there is unless the caller has stopped to poll.

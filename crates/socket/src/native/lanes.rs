@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use coplay_proto::Lane;
 use tokio::{
     sync::{
+        Notify,
         mpsc::{self, error::TrySendError},
         watch,
     },
@@ -49,6 +50,8 @@ pub(super) struct Outlets {
     unreliable: mpsc::Sender<Bytes>,
     reliable: mpsc::Sender<Bytes>,
     traffic: Arc<Traffic>,
+    /// Told of each datagram, and of the end.
+    wake: Option<Arc<Notify>>,
 }
 
 /// The socket thread's end of a peer's lanes.
@@ -74,15 +77,22 @@ impl Traffic {
     pub(super) fn received(&self, bytes: usize) {
         self.bytes_received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
+
+    /// Counts on from where another connection to the same peer was.
+    pub(super) fn go_on_from(&self, before: &Self) {
+        for (here, there) in [(&self.bytes_sent, &before.bytes_sent), (&self.bytes_received, &before.bytes_received)] {
+            here.fetch_add(there.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
 }
 
 impl Outlets {
-    pub(super) fn new() -> (Self, Inlets) {
+    pub(super) fn new(wake: Option<Arc<Notify>>) -> (Self, Inlets) {
         let (unreliable, unreliable_in) = mpsc::channel(WAITING);
         let (reliable, reliable_in) = mpsc::channel(WAITING);
         let traffic = Arc::new(Traffic::default());
         let inlets = Inlets { unreliable: unreliable_in, reliable: reliable_in, traffic: traffic.clone() };
-        (Self { unreliable, reliable, traffic }, inlets)
+        (Self { unreliable, reliable, traffic, wake }, inlets)
     }
 
     pub(super) fn send(&self, lane: Lane, bytes: Bytes) -> Result<(), SendError> {
@@ -96,6 +106,9 @@ impl Outlets {
             TrySendError::Closed(_) => SendError::UnknownPeer,
         })?;
         self.traffic.bytes_sent.fetch_add(length, Ordering::Relaxed);
+        if let Some(wake) = &self.wake {
+            wake.notify_one();
+        }
         Ok(())
     }
 
@@ -104,6 +117,17 @@ impl Outlets {
         path.bytes_sent = self.traffic.bytes_sent.load(Ordering::Relaxed);
         path.bytes_received = self.traffic.bytes_received.load(Ordering::Relaxed);
         Some(path)
+    }
+}
+
+impl Drop for Outlets {
+    fn drop(&mut self) {
+        // What is woken is to find the senders gone.
+        if let Some(wake) = &self.wake {
+            let (closed, _) = mpsc::channel(1);
+            (self.unreliable, self.reliable) = (closed.clone(), closed);
+            wake.notify_one();
+        }
     }
 }
 

@@ -121,6 +121,9 @@ pub(super) async fn run(
             }
             () = tokio::time::sleep(update) => {
                 if let Some(path) = path::of(&*connection, &signalled).await {
+                    if update == PATH_SEARCH {
+                        shared.report(attempt, Report::Path(path.kind)).await;
+                    }
                     traffic.set_path(path);
                     update = PATH_INTERVAL;
                 }

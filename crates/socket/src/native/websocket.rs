@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, time::Duration};
 
+use bytes::Bytes;
 use coplay_proto::signal::{ClientMessage, ServerMessage};
 use futures_util::{SinkExt, StreamExt};
 use tokio::{sync::mpsc, time::timeout};
@@ -12,6 +13,9 @@ use crate::{Dial, Down, Signaller, SignallerEvent, Waker};
 
 /// The most messages that wait in either direction. Incoming ones wait in TCP beyond; outgoing ones are dropped.
 const WAITING: usize = 512;
+/// The most relayed frames that wait to be written, apart from messages. The switchboard sends no more than the server
+/// takes, so that there are few but when the network is slower; then they are lost.
+const FRAMES: usize = 64;
 /// The largest message taken from a server, in bytes.
 const MAX_MESSAGE: usize = 256 * 1024;
 /// How long a connection may take to open.
@@ -32,6 +36,7 @@ pub(super) struct WebSocket {
 struct Line {
     events: mpsc::Receiver<SignallerEvent>,
     messages: mpsc::Sender<ClientMessage>,
+    frames: mpsc::Sender<Bytes>,
 }
 
 impl WebSocket {
@@ -46,14 +51,15 @@ impl Signaller for WebSocket {
     fn dial(&mut self, dial: Dial) {
         let (event, events) = mpsc::channel(WAITING);
         let (messages, outgoing) = mpsc::channel(WAITING);
+        let (frames, relayed) = mpsc::channel(FRAMES);
         let told = Told { events: event, waker: self.waker.clone() };
         let (url, closing) = (self.url.clone(), self.closing.clone());
         tokio::spawn(async move {
-            let why = talk(&url, &dial, &told, outgoing).await;
+            let why = talk(&url, &dial, &told, outgoing, relayed).await;
             told.tell(SignallerEvent::Down(why)).await;
             drop(closing);
         });
-        self.line = Some(Line { events, messages });
+        self.line = Some(Line { events, messages, frames });
     }
 
     fn send(&mut self, message: ClientMessage) {
@@ -61,6 +67,14 @@ impl Signaller for WebSocket {
             && line.messages.try_send(message).is_err()
         {
             tracing::debug!("a message to signaling was dropped: it takes none now");
+        }
+    }
+
+    fn relay(&mut self, frame: Bytes) {
+        if let Some(line) = &self.line
+            && line.frames.try_send(frame).is_err()
+        {
+            tracing::trace!("a relayed frame was dropped: the network takes none now");
         }
     }
 
@@ -89,7 +103,13 @@ impl Told {
 }
 
 /// Connects and passes messages on until the connection is no more; returns why.
-async fn talk(url: &str, dial: &Dial, told: &Told, mut outgoing: mpsc::Receiver<ClientMessage>) -> Down {
+async fn talk(
+    url: &str,
+    dial: &Dial,
+    told: &Told,
+    mut outgoing: mpsc::Receiver<ClientMessage>,
+    mut relayed: mpsc::Receiver<Bytes>,
+) -> Down {
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE))
@@ -108,11 +128,22 @@ async fn talk(url: &str, dial: &Dial, told: &Told, mut outgoing: mpsc::Receiver<
         tokio::select! {
             message = outgoing.recv() => {
                 let Some(message) = message else {
+                    // The last words to who is relayed to.
+                    while let Ok(frame) = relayed.try_recv() {
+                        if !matches!(timeout(CLOSING, stream.send(Message::Binary(frame))).await, Ok(Ok(()))) {
+                            break;
+                        }
+                    }
                     let _ = timeout(CLOSING, stream.close(None)).await;
                     return Down::Lost("closed from here".into());
                 };
                 let Ok(text) = serde_json::to_string(&message) else { continue };
                 if let Err(error) = stream.send(Message::text(text)).await {
+                    return Down::Lost(error.to_string());
+                }
+            }
+            Some(frame) = relayed.recv() => {
+                if let Err(error) = stream.send(Message::Binary(frame)).await {
                     return Down::Lost(error.to_string());
                 }
             }
@@ -122,6 +153,7 @@ async fn talk(url: &str, dial: &Dial, told: &Told, mut outgoing: mpsc::Receiver<
                     Ok(message) => told.tell(SignallerEvent::Message(message)).await,
                     Err(error) => tracing::debug!(%error, "signaling says what this version does not know"),
                 },
+                Some(Ok(Message::Binary(frame))) => told.tell(SignallerEvent::Relayed(frame)).await,
                 Some(Ok(Message::Close(frame))) => {
                     let reason = frame.map(|frame| frame.reason.to_string()).filter(|reason| !reason.is_empty());
                     return Down::Lost(reason.unwrap_or_else(|| "the server closed the connection".into()));

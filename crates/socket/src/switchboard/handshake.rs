@@ -58,6 +58,18 @@ pub(super) struct Handshake {
     pub(super) reached: bool,
     /// What WebRTC said of the attempt that failed last.
     pub(super) failure: Option<String>,
+    /// Whether there is a relay to the peer, or one is tried.
+    pub(super) relayed: bool,
+    /// When one is to be tried beside WebRTC.
+    pub(super) relay_at: Option<Duration>,
+    /// Why the relay did not come to be.
+    pub(super) relay_failure: Option<String>,
+    /// When WebRTC is to be tried again, and how many pauses there were.
+    pub(super) retry_at: Option<Duration>,
+    pub(super) pauses: u32,
+    /// Whether signaling was told of the path.
+    pub(super) reported: bool,
+    relay_after: Duration,
 }
 
 impl Handshake {
@@ -79,6 +91,13 @@ impl Handshake {
             ever_described: false,
             reached: false,
             failure: None,
+            relayed: false,
+            relay_at: None,
+            relay_failure: None,
+            retry_at: None,
+            pauses: 0,
+            reported: false,
+            relay_after: now + config.relay_after,
         }
     }
 
@@ -91,6 +110,10 @@ impl Handshake {
         }
         self.stage = Stage::Started;
         self.tried += 1;
+        self.retry_at = None;
+        if self.tried == 1 && !self.relayed && self.relay_failure.is_none() {
+            self.relay_at = Some(self.relay_after);
+        }
         // Those that came before count: they are used in this attempt.
         self.taken = self.early.len();
         self.attempt_ends_at = now + config.handshake_timeout;
@@ -103,9 +126,22 @@ impl Handshake {
         old
     }
 
+    /// WebRTC comes to nothing for now; returns the attempt that is over.
+    pub(super) fn rest(&mut self) -> Option<Attempt> {
+        self.stage = Stage::Idle;
+        self.relay_at = None;
+        self.attempt.take()
+    }
+
     pub(super) fn deadline(&self) -> Option<Duration> {
+        self.attempt_deadline().into_iter().chain(self.relay_at).chain(self.retry_at).min()
+    }
+
+    /// When the attempt, or waiting for one, is over.
+    pub(super) fn attempt_deadline(&self) -> Option<Duration> {
         match self.stage {
             Stage::Open => None,
+            Stage::Idle if self.relayed => None,
             Stage::Idle => Some(self.give_up_at),
             // The connection may be open on the side of who offered; who answers must not close that. If it is not, the
             // next offer comes.
@@ -162,22 +198,51 @@ impl Handshake {
 
     /// Why there is no connection, and what can be done. `turn`: whether a TURN server is named.
     pub(super) fn verdict(&self, policy: IceTransportPolicy, turn: bool) -> CloseReason {
-        let only_relayed = policy == IceTransportPolicy::Relay && self.here.relay == 0;
-        let hint = if !self.ever_described {
-            "the peer never answered: it may have left, or its signals do not arrive"
-        } else if self.reached {
-            "a path was found, and the connection did not open over it: too much is lost on the way, or the peer left; try \
-             again"
-        } else if self.there.total() == 0 && !only_relayed {
-            "the peer has no addresses: its network is down, or its signals do not arrive"
-        } else if self.here.total() == 0 && !only_relayed {
-            "this machine has no addresses: check its network"
-        } else {
-            let tried = self.tried() + if only_relayed { ", and only relayed paths are allowed" } else { "" };
-            let relay = turn || self.here.relay > 0 || self.there.relay > 0;
-            return CloseReason::NoPath(if relay { NoPath::RelayFailed(tried) } else { NoPath::NoRelay(tried) });
+        let mut tried = self.tried();
+        let hint = match self.cause(policy, turn) {
+            Cause::NotRelayed => {
+                "here or there nothing but the relay of signaling is allowed, and it does not reach the peer: allow other \
+                 paths (relay in SocketConfig), or use a server that relays"
+            }
+            Cause::NoAnswer => "the peer never answered: it may have left, or its signals do not arrive",
+            Cause::Loss => {
+                "a path was found, and the connection did not open over it: too much is lost on the way, or the peer \
+                 left; try again"
+            }
+            Cause::NoAddressesThere => "the peer has no addresses: its network is down, or its signals do not arrive",
+            Cause::NoAddressesHere => "this machine has no addresses: check its network",
+            Cause::NoRelay => {
+                tried += ", and only relayed paths are allowed";
+                let no_path = if turn { NoPath::RelayFailed } else { NoPath::NoRelay };
+                return CloseReason::NoPath(no_path(tried));
+            }
+            Cause::StunNeeded | Cause::TurnNeeded => return CloseReason::NoPath(NoPath::NoRelay(tried)),
+            Cause::RelayedPathFails => return CloseReason::NoPath(NoPath::RelayFailed(tried)),
         };
-        CloseReason::Failed(format!("{}: {hint}", self.tried()))
+        CloseReason::Failed(format!("{tried}: {hint}"))
+    }
+
+    /// Why there is no connection.
+    pub(super) fn cause(&self, policy: IceTransportPolicy, turn: bool) -> Cause {
+        if self.tried == 0 {
+            Cause::NotRelayed
+        } else if !self.ever_described {
+            Cause::NoAnswer
+        } else if self.reached {
+            Cause::Loss
+        } else if policy == IceTransportPolicy::Relay && self.here.relay == 0 {
+            Cause::NoRelay
+        } else if self.there.total() == 0 {
+            Cause::NoAddressesThere
+        } else if self.here.total() == 0 {
+            Cause::NoAddressesHere
+        } else if turn || self.here.relay > 0 || self.there.relay > 0 {
+            Cause::RelayedPathFails
+        } else if self.here.reflexive == 0 && self.there.reflexive == 0 {
+            Cause::StunNeeded
+        } else {
+            Cause::TurnNeeded
+        }
     }
 
     /// How often it was tried, with which addresses.
@@ -186,7 +251,39 @@ impl Handshake {
         let times = if attempts == 1 { "attempt" } else { "attempts" };
         let failure = self.failure.as_ref().map_or_else(String::new, |failure| format!("; WebRTC says: {failure}"));
         let (here, there) = (&self.here, &self.there);
-        format!("no connection after {attempts} {times} (addresses here: {here}; there: {there}{failure})")
+        let relay = self.relay_failure.as_ref().map_or_else(String::new, |why| format!("; nor by signaling: {why}"));
+        format!("no connection after {attempts} {times} (addresses here: {here}; there: {there}{failure}{relay})")
+    }
+}
+
+/// Why there is no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    NotRelayed,
+    NoAnswer,
+    Loss,
+    NoRelay,
+    NoAddressesThere,
+    NoAddressesHere,
+    StunNeeded,
+    TurnNeeded,
+    RelayedPathFails,
+}
+
+impl Cause {
+    /// As it is reported to signaling.
+    pub(super) fn code(self) -> &'static str {
+        match self {
+            Self::NotRelayed => "not_relayed",
+            Self::NoAnswer => "no_answer",
+            Self::Loss => "loss",
+            Self::NoRelay => "no_relay",
+            Self::NoAddressesThere => "no_addresses_there",
+            Self::NoAddressesHere => "no_addresses_here",
+            Self::StunNeeded => "stun_needed",
+            Self::TurnNeeded => "turn_needed",
+            Self::RelayedPathFails => "relayed_path_fails",
+        }
     }
 }
 

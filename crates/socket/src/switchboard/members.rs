@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use coplay_proto::{
     PeerId, Topology,
+    link::CloseReason,
     signal::{KEEP_ALIVE, Welcome},
 };
 
 use super::{
     MAX_PEERS, Signaling, Switchboard,
     handshake::{Handshake, Role, Stage},
+    relay::Relay,
 };
-use crate::{Entered, RoomEvent, SignalingState, SocketEvent};
+use crate::{Entered, RelayPolicy, RoomEvent, SignalingState, SocketEvent};
 
 /// The most members that are remembered. A room has fewer.
 const MAX_MET: usize = 4 * MAX_PEERS;
@@ -30,6 +32,7 @@ impl Switchboard {
         self.ice_servers = self.config.ice_servers.iter().cloned().chain(welcome.ice_servers).collect();
         self.resume = welcome.resume;
         self.connected(now);
+        self.offered(now, welcome.relay);
         self.event(SocketEvent::Room(RoomEvent::Resumed));
         self.event(SocketEvent::Leader(welcome.leader));
         if let Some(lobby) = welcome.lobby {
@@ -63,15 +66,22 @@ impl Switchboard {
             tracing::debug!(%peer, "signaling names a peer as new that is known");
         } else if self.has_room(peer) {
             self.peers.insert(peer, Handshake::new(Role::Offers, now, &self.config));
-            self.start(now, peer, true);
+            if self.config.relay == RelayPolicy::Only {
+                self.give_up(now, peer);
+            } else {
+                self.start(now, peer, true);
+            }
         }
     }
 
     pub(super) fn peer_left(&mut self, peer: PeerId) {
         self.met.remove(&peer);
-        // A link that is open stays: who lost signaling may still be there.
-        if self.peers.get(&peer).is_some_and(|peer| peer.stage != Stage::Open) {
-            self.forget(peer);
+        if self.live(peer).is_some_and(Relay::is_open) {
+            // Nothing is relayed to who is gone from there.
+            self.close(peer, CloseReason::Goodbye);
+        } else if self.peers.get(&peer).is_some_and(|peer| peer.stage != Stage::Open) {
+            // A link that is open stays: who lost signaling may still be there.
+            self.forget(peer, None);
         }
     }
 

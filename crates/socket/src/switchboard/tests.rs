@@ -114,6 +114,7 @@ fn welcome(me: u8) -> ServerMessage {
         resume: None,
         resumed: false,
         lobby: None,
+        relay: None,
     }))
 }
 
@@ -415,4 +416,5 @@ fn the_reason_names_what_would_help() {
     }
 }
 
+mod relaying;
 mod resuming;

@@ -90,12 +90,16 @@ impl Connection {
         }
     }
 
+    pub(super) fn hold(&mut self, lane: Lane, bytes: Bytes) {
+        either!(self, peer => peer.hold(lane, bytes));
+    }
+
     pub(super) fn early(&mut self) -> Vec<(Lane, Bytes)> {
-        match self {
-            Self::Own(peer) => peer.early(),
-            #[cfg(feature = "matchbox")]
-            Self::Matchbox(_) => Vec::new(),
-        }
+        either!(self, peer => peer.early())
+    }
+
+    pub(super) fn go_on_from(&mut self, sent: u64, received: u64) {
+        either!(self, peer => peer.go_on_from(sent, received));
     }
 
     pub(super) fn path(&self) -> Option<Path> {

@@ -46,6 +46,8 @@ pub(super) struct Peer {
     pub(super) pair: Option<Pair>,
     running: Rc<Running>,
     rehearsal: Rehearsal,
+    /// What came ahead of its turn: see [`Self::hold`].
+    held: Vec<(Lane, Bytes)>,
     bytes_sent: u64,
     bytes_received: u64,
 }
@@ -77,7 +79,7 @@ impl Peer {
             waiting: Waiting::default(),
         });
         run(inbox, attempt, &running);
-        Ok(Self { attempt, pair: None, running, rehearsal, bytes_sent: 0, bytes_received: 0 })
+        Ok(Self { attempt, pair: None, running, rehearsal, held: Vec::new(), bytes_sent: 0, bytes_received: 0 })
     }
 
     /// Hands the peer's description to matchbox, if the browser takes it.
@@ -134,6 +136,26 @@ impl Peer {
     pub(super) fn received(&mut self, bytes: &[u8]) {
         self.running.waiting.leaves(bytes.len());
         self.bytes_received += bytes.len() as u64;
+    }
+
+    /// Keeps a datagram until what was said before by the relay has come. It counts as waiting, which bounds it.
+    pub(super) fn hold(&mut self, lane: Lane, bytes: Bytes) {
+        self.held.push((lane, bytes));
+    }
+
+    /// What was held.
+    pub(super) fn early(&mut self) -> Vec<(Lane, Bytes)> {
+        let held = std::mem::take(&mut self.held);
+        for (_, bytes) in &held {
+            self.received(bytes);
+        }
+        held
+    }
+
+    /// Counts on from where the relay was.
+    pub(super) fn go_on_from(&mut self, sent: u64, received: u64) {
+        self.bytes_sent += sent;
+        self.bytes_received += received;
     }
 
     pub(super) fn path(&self) -> Option<Path> {

@@ -37,6 +37,8 @@ pub(super) struct Peer {
     pub(super) attempt: Attempt,
     pub(super) pair: Option<Pair>,
     early: Vec<(Lane, Bytes)>,
+    /// The same, until what comes by the relay has come. It counts as waiting in the inbox, which is bounded.
+    held: Vec<(Lane, Bytes)>,
     bytes_sent: u64,
     bytes_received: u64,
     connection: RtcPeerConnection,
@@ -104,6 +106,7 @@ impl Peer {
             attempt,
             pair: None,
             early: Vec::new(),
+            held: Vec::new(),
             bytes_sent: 0,
             bytes_received: 0,
             connection,
@@ -199,6 +202,7 @@ impl Peer {
 
     /// Keeps a datagram for the time when both channels are open; `false` if it was to arrive and cannot be kept.
     pub(super) fn keep(&mut self, lane: Lane, bytes: Bytes) -> bool {
+        self.received(&bytes);
         if self.early.len() < MAX_EARLY {
             self.early.push((lane, bytes));
             return true;
@@ -206,9 +210,26 @@ impl Peer {
         lane == Lane::Unreliable
     }
 
-    /// What was kept.
+    /// Holds a datagram back until the peer has moved from the relay.
+    pub(super) fn hold(&mut self, lane: Lane, bytes: Bytes) {
+        self.held.push((lane, bytes));
+    }
+
+    /// What was kept and held back.
     pub(super) fn early(&mut self) -> Vec<(Lane, Bytes)> {
-        std::mem::take(&mut self.early)
+        let held = std::mem::take(&mut self.held);
+        for (_, bytes) in &held {
+            self.received(bytes);
+        }
+        let mut all = std::mem::take(&mut self.early);
+        all.extend(held);
+        all
+    }
+
+    /// Counts on from where the relay was.
+    pub(super) fn go_on_from(&mut self, sent: u64, received: u64) {
+        self.bytes_sent += sent;
+        self.bytes_received += received;
     }
 
     pub(super) fn path(&self) -> Option<Path> {

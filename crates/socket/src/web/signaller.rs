@@ -6,10 +6,11 @@ use std::{
     rc::Rc,
 };
 
-use coplay_proto::signal::{ClientMessage, SUBPROTOCOL};
-use js_sys::Array;
+use bytes::Bytes;
+use coplay_proto::signal::{ClientMessage, SUBPROTOCOL, relay::MAX_FRAME};
+use js_sys::{Array, ArrayBuffer, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
-use web_sys::{CloseEvent, MessageEvent, WebSocket};
+use web_sys::{BinaryType, CloseEvent, MessageEvent, WebSocket};
 
 use super::page::{self, function};
 use crate::{Dial, Dialect, Down, Signaller, SignallerEvent, Waker};
@@ -20,6 +21,11 @@ const MAX_WAITING: usize = 4096;
 const MAX_MESSAGE: u32 = 256 * 1024;
 /// The most bytes that wait in the browser to be sent. What comes on top is dropped.
 const MAX_BUFFERED: u32 = 1024 * 1024;
+
+/// The most relayed frames among what waits to be polled: they never keep out a message.
+const MAX_FRAMES: usize = 1024;
+/// The most bytes that wait in the browser before a relayed frame is dropped.
+const MAX_BUFFERED_RELAY: u32 = 256 * 1024;
 
 /// The connection to one URL, dialled when it is asked to be.
 pub(super) struct WebSocketSignaller {
@@ -52,6 +58,13 @@ impl Signaller for WebSocketSignaller {
         if let Ok(text) = serde_json::to_string(&message) {
             // It only fails while the socket is not open, and then its end is already on its way.
             let _ = socket.send_with_str(&text);
+        }
+    }
+
+    fn relay(&mut self, frame: Bytes) {
+        let Some(Line { socket, .. }) = &self.line else { return };
+        if socket.ready_state() == WebSocket::OPEN && socket.buffered_amount() <= MAX_BUFFERED_RELAY {
+            let _ = socket.send_with_u8_array(&frame);
         }
     }
 
@@ -112,6 +125,7 @@ impl Line {
             }
         };
 
+        socket.set_binary_type(BinaryType::Arraybuffer);
         let on_open = Closure::<dyn Fn()>::new({
             let (inbox, state, over, socket) = (inbox.clone(), state.clone(), over.clone(), socket.clone());
             move || {
@@ -132,10 +146,17 @@ impl Line {
                 if state.get() != State::Open {
                     return;
                 }
-                if inbox.events.borrow().len() >= MAX_WAITING {
+                let data = event.data();
+                let waiting = inbox.events.borrow().len();
+                if let Some(frame) = data.dyn_ref::<ArrayBuffer>() {
+                    if waiting < MAX_FRAMES && frame.byte_length() as usize <= MAX_FRAME {
+                        inbox.push(SignallerEvent::Relayed(Uint8Array::new(frame).to_vec().into()));
+                    }
+                    return;
+                }
+                if waiting >= MAX_WAITING {
                     return over(Down::Lost("the server sends more than can be taken".into()));
                 }
-                let data = event.data();
                 let text = data.dyn_ref::<js_sys::JsString>().filter(|text| text.length() <= MAX_MESSAGE);
                 match text.map(|text| serde_json::from_str(&String::from(text))) {
                     Some(Ok(message)) => inbox.push(SignallerEvent::Message(message)),

@@ -6,7 +6,6 @@ use wasm_bindgen_futures::JsFuture;
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
 use super::{page::OnPageHide, path::Pair, *};
-use coplay_proto::signal::lobby::Credentials;
 
 use crate::{PathKind, Rendezvous};
 
@@ -34,7 +33,7 @@ async fn until(a: &mut Browser, b: &mut Browser, done: impl Fn(&Browser, &Browse
 }
 
 fn is_open(browser: &Browser) -> bool {
-    browser.peers.values().any(|peer| browser.switchboard.is_open(peer.attempt))
+    browser.peers.values().any(|peer| browser.switchboard.is_open(peer.attempt()))
 }
 
 #[wasm_bindgen_test]

@@ -95,6 +95,7 @@ async fn attend(manner: Manner, stream: TcpStream, me: PeerId, members: Members)
                 resume: None,
                 resumed: false,
                 lobby: None,
+                relay: None,
             })),
         }
     };

@@ -36,6 +36,8 @@ pub(super) struct Manner {
     pub(super) web: bool,
     /// Only by TURN.
     pub(super) relay: bool,
+    /// Only by signaling.
+    pub(super) websocket: bool,
     /// How many messages it sends.
     pub(super) pings: u32,
     /// How far apart, in ms.
@@ -50,6 +52,7 @@ pub(super) enum Kind {
     Host,
     Srflx,
     Relay,
+    Websocket,
 }
 
 /// One line of a peer.
@@ -123,6 +126,7 @@ impl Peer {
         let parameters = [
             ("room", servers::room(room)),
             ("relay", manner.relay.to_string()),
+            ("websocket", manner.websocket.to_string()),
             ("pings", manner.pings.to_string()),
             ("every", manner.every.to_string()),
         ];

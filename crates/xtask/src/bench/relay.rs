@@ -41,9 +41,11 @@ enum Way {
     Direct,
     /// By a relay of the embedded TURN server, on the side of one of the two.
     Turn,
+    /// By signaling.
+    Websocket,
 }
 
-const WAYS: [Way; 2] = [Way::Direct, Way::Turn];
+const WAYS: [Way; 3] = [Way::Direct, Way::Turn, Way::Websocket];
 
 impl Way {
     /// What ICE has to have chosen.
@@ -51,6 +53,7 @@ impl Way {
         match self {
             Self::Direct => Kind::Host,
             Self::Turn => Kind::Relay,
+            Self::Websocket => Kind::Websocket,
         }
     }
 
@@ -58,6 +61,7 @@ impl Way {
         match self {
             Self::Direct => "direct",
             Self::Turn => "turn",
+            Self::Websocket => "websocket",
         }
     }
 }
@@ -86,7 +90,7 @@ pub(crate) fn bench(options: &Options) -> Result {
         for (way, times) in &mut times {
             let place = place.join(way.name());
             make_dir(&place)?;
-            let answers = Manner { web: false, relay: false, pings: 0, every: 0 };
+            let answers = Manner { web: false, relay: false, websocket: *way == Way::Websocket, pings: 0, every: 0 };
             let asks = Manner { relay: *way == Way::Turn, pings: PINGS, every: EVERY, ..answers };
             let room = format!("{}-{round}", way.name());
             let [_, end] = peers::meet(&net, &programs, &place, &room, [answers, asks], LIMIT)?;

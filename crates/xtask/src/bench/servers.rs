@@ -33,7 +33,7 @@ pub(super) enum Turn {
     Embedded,
     /// coturn, by UDP and TCP.
     Coturn,
-    /// Nobody.
+    /// Nobody, not even signaling by its WebSockets.
     None,
 }
 
@@ -81,7 +81,8 @@ impl Servers {
                 signaling.args(["--turn", &url, "--turn", &format!("{url}?transport=tcp")]);
                 signaling.arg("--turn-secret-file").arg(secret);
             }
-            Turn::None => {}
+            // Neither does signaling.
+            Turn::None => _ = signaling.arg("--no-relay"),
         }
         start("signaling", &signaling, "listening on")?;
         if let Some(page) = page {

@@ -23,7 +23,7 @@ impl Scene {
     }
 
     fn enter_with(&mut self, peer: PeerId, coplay: bool, frames: u32) -> Result<(), SignalError> {
-        let (outbox, inbox) = outbox(frames, 64 * 1024);
+        let (outbox, inbox) = outbox(frames, 64 * 1024, 0);
         self.inboxes.insert(peer, inbox);
         self.group.admit(newcomer(peer, coplay, None, outbox), Greeting::default())
     }
@@ -58,7 +58,7 @@ impl Scene {
 }
 
 fn newcomer(peer: PeerId, coplay: bool, topology: Option<Topology>, outbox: Outbox) -> Newcomer {
-    Newcomer { peer, coplay, ice_servers: Vec::new(), topology, from: None, outbox }
+    Newcomer { peer, coplay, relays: coplay, ice_servers: Vec::new(), topology, from: None, outbox }
 }
 
 /// What a future comes to without waiting.
@@ -176,7 +176,7 @@ fn a_full_room_and_another_topology_are_refused() {
     scene.group.capacity = 1;
     scene.enter(&[A]);
     assert_eq!(scene.enter_with(B, true, 64), Err(SignalError::RoomFull { max: 1 }));
-    let (outbox, _inbox) = outbox(64, 64);
+    let (outbox, _inbox) = outbox(64, 64, 0);
     let host = Some(Topology::Host);
     let newcomer = newcomer(B, true, host, outbox);
     let differs = SignalError::TopologyDiffers { room: Topology::Mesh, asked: Topology::Host };

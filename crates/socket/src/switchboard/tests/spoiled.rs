@@ -159,6 +159,9 @@ impl Platform {
                 Some(peer)
             }
             Output::Event(_) | Output::Dial(_) | Output::Send(_) => None,
+            Output::Relay(_) | Output::RelayOpen(_) | Output::Received(..) | Output::Moved(_) | Output::Admit(_) => {
+                panic!("signaling relays nothing")
+            }
         }
     }
 
