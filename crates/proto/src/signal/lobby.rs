@@ -498,8 +498,12 @@ mod tests {
 
     #[test]
     fn what_is_offered_is_read_again_and_is_made_of_token_characters() {
-        let credentials =
-            Credentials { password: Some("pässword, \"x\"".into()), resumable: true, resume: Some("a-b_c".into()) };
+        let credentials = Credentials {
+            password: Some("pässword, \"x\"".into()),
+            resumable: true,
+            resume: Some("a-b_c".into()),
+            relays: true,
+        };
         let offers = credentials.subprotocols();
         assert_eq!(offers.first().map(String::as_str), Some("coplay.v1"));
         // RFC 9110, section 5.6.2.
