@@ -502,7 +502,7 @@ mod tests {
             password: Some("pässword, \"x\"".into()),
             resumable: true,
             resume: Some("a-b_c".into()),
-            ..Credentials::default()
+            relays: true,
         };
         let offers = credentials.subprotocols();
         assert_eq!(offers.first().map(String::as_str), Some("coplay.v1"));
