@@ -32,7 +32,7 @@ async fn until(a: &mut Browser, b: &mut Browser, done: impl Fn(&Browser, &Browse
 }
 
 fn is_open(browser: &Browser) -> bool {
-    browser.peers.values().any(|peer| browser.switchboard.is_open(peer.attempt))
+    browser.peers.values().any(|peer| browser.switchboard.is_open(peer.attempt()))
 }
 
 #[wasm_bindgen_test]
