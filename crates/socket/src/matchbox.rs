@@ -29,11 +29,14 @@ use coplay_proto::{
 };
 use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures_util::StreamExt;
+#[cfg(not(target_arch = "wasm32"))]
+use matchbox_socket::CandidateType;
 use matchbox_socket::{
-    CandidateType, ChannelConfig, MessageLoopFuture, PeerEvent, PeerRequest, PeerSignal, PeerState, RtcIceServerConfig,
+    ChannelConfig, MessageLoopFuture, PeerEvent, PeerRequest, PeerSignal, PeerState, RtcIceServerConfig,
     SignalingError, Signaller, SignallerBuilder, WebRtcSocket, async_trait,
 };
 
+#[cfg(not(target_arch = "wasm32"))]
 use crate::{Path, PathKind};
 
 /// The most datagrams that are kept of a peer whose second channel is not open yet.
@@ -145,8 +148,8 @@ impl Link {
         self.handed.load(Ordering::Relaxed)
     }
 
-    /// By what kinds of candidates the peer is reached; in the browser, the browser knows more. Known about a second after the link opened; matchbox tells no
-    /// addresses, no round trip, and counts nothing.
+    /// By what kinds of candidates the peer is reached; the browser itself says more. Known about a second after the link
+    /// opened; matchbox tells no addresses, no round trip, and counts nothing.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn path(&self) -> Option<Path> {
         let pair = self.socket.candidate_pair(self.peer)?;

@@ -110,6 +110,8 @@ cases! { Page::new();
 
 #[cfg(feature = "matchbox")]
 mod matchbox {
+    use std::time::Duration;
+
     use coplay_socket::{IceTransportPolicy, SocketConfig, SocketError, SocketEvent, Transport, connect};
     use wasm_bindgen_test::wasm_bindgen_test;
 
@@ -129,7 +131,6 @@ mod matchbox {
         a_silent_peer_is_given_up
         links_live_on_without_signaling
         a_handshake_that_does_not_open_is_started_again
-        ice_servers_that_are_of_no_use_keep_nobody_apart
         spoiled_signals_hurt_no_other_link
     }
 
@@ -141,6 +142,14 @@ mod matchbox {
     #[wasm_bindgen_test]
     async fn what_nobody_polls_is_held_within_bounds() {
         super::held_within_bounds(&Page::by_matchbox()).await;
+    }
+
+    /// It makes neither offer nor answer before the browser has given them up.
+    #[wasm_bindgen_test]
+    async fn ice_servers_that_are_of_no_use_keep_nobody_apart() {
+        let mut page = Page::by_matchbox();
+        page.config.handshake_timeout = Duration::from_secs(28);
+        crate::contract::ice_servers_that_are_of_no_use_keep_nobody_apart(&page).await;
     }
 
     #[wasm_bindgen_test]

@@ -109,7 +109,7 @@ impl Serving {
                 }
                 () = sleep(reliable.unwrap_or_default()), if self.open && reliable.is_some() => {}
                 () = sleep_until(self.path_at), if self.open => {
-                    self.path_at += PATH_INTERVAL;
+                    self.path_at = Instant::now() + PATH_INTERVAL;
                     if let Some(path) = self.link.path() {
                         self.inlets.traffic.set_path(path);
                     }
