@@ -17,7 +17,7 @@ const BURST: u32 = 2;
 /// How many of the longest frames the burst has room for, whatever the rate.
 const FRAMES: u32 = 4;
 
-/// How much the server relays between peers by their WebSockets. What is above is dropped.
+/// How much the server relays between peers by the WebSocket of each. What is above is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RelayLimits {
     /// What a peer may send each second, to all others together. Default 128 KiB in 400 frames.

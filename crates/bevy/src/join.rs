@@ -14,7 +14,7 @@ use coplay_proto::{
         query,
     },
 };
-use coplay_socket::{IceTransportPolicy, Network, Socket, SocketConfig};
+use coplay_socket::{IceTransportPolicy, Network, RelayPolicy, Socket, SocketConfig};
 
 use crate::{
     net::{Clock, Links, Net},
@@ -155,6 +155,13 @@ impl JoinRoom {
     #[must_use]
     pub fn password(mut self, password: impl Into<String>) -> Self {
         self.socket.password = Some(Password::from(password));
+        self
+    }
+
+    /// Whether peers may be connected by the signaling server where WebRTC does not connect them. Default: they may.
+    #[must_use]
+    pub fn relay(mut self, policy: RelayPolicy) -> Self {
+        self.socket.relay = policy;
         self
     }
 

@@ -171,7 +171,7 @@ pub use coplay_proto::{
         lobby::{Lobby, Metadata, TooLong},
     },
 };
-pub use coplay_socket::{IceTransportPolicy, PathKind, Socket, SocketError};
+pub use coplay_socket::{IceTransportPolicy, PathKind, RelayPolicy, Socket, SocketError};
 pub use diagnostics::NetDiagnosticsPlugin;
 pub use events::{EventNotAdded, NetCommandsExt, Received};
 pub use interpolate::NetInterpolationPlugin;

@@ -10,7 +10,7 @@ use bevy_ecs::{schedule::IntoScheduleConfigs, world::World};
 use bevy_state::app::{AppExtStates, StatesPlugin};
 use bevy_time::{Fixed, Time, TimePlugin};
 use coplay_proto::signal::IceServer;
-use coplay_socket::{IceTransportPolicy, Socket};
+use coplay_socket::{IceTransportPolicy, RelayPolicy, Socket};
 
 use crate::{
     absent::Absent,
@@ -122,6 +122,11 @@ impl CoplayPlugins {
     /// See [`JoinRoom::password`].
     pub fn password(self, password: impl Into<String>) -> Self {
         self.with(|join| join.password(password))
+    }
+
+    /// See [`JoinRoom::relay`].
+    pub fn relay(self, policy: RelayPolicy) -> Self {
+        self.with(|join| join.relay(policy))
     }
 
     /// See [`JoinRoom::udp_ports`].

@@ -245,7 +245,7 @@ pub enum PathKind {
     PeerReflexive,
     /// By a TURN server.
     Relay,
-    /// By the WebSockets of the signaling server, sealed from end to end.
+    /// By the signaling server, sealed from end to end.
     WebSocket,
 }
 

@@ -78,7 +78,8 @@ impl Pair {
                 _ => {}
             }
             let connected = |(peer, state)| (state == PeerState::Connected).then_some(peer);
-            us = us.or(theirs.update_peers().into_iter().find_map(connected));
+            let connected = theirs.update_peers().into_iter().find_map(connected);
+            us = us.or(connected);
             them.zip(us)
         })
         .await;

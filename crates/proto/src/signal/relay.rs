@@ -102,8 +102,7 @@ mod tests {
             assert_eq!(RelayFrame::read(vec![0; length].into()), None, "{length}");
         }
         for kind in 4..=255 {
-            let mut frame = vec![0; HEADER];
-            frame[HEADER - 1] = kind;
+            let frame = [vec![0; HEADER - 1], vec![kind]].concat();
             assert_eq!(RelayFrame::read(frame.into()), None, "{kind}");
         }
         assert!(RelayFrame::read(vec![0; MAX_FRAME].into()).is_some());

@@ -285,7 +285,7 @@ impl Switchboard {
         self.relays.remove(&peer);
         let Some(handshake) = self.peers.get_mut(&peer) else { return };
         handshake.relayed = false;
-        handshake.relay_failure.get_or_insert(why.to_owned());
+        handshake.relay_failure.get_or_insert_with(|| why.to_owned());
         match (handshake.stage, handshake.attempt) {
             (Stage::Open, Some(_)) => self.event(SocketEvent::Opened(peer)),
             (_, Some(_)) => {}
