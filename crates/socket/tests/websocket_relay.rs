@@ -8,7 +8,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use coplay_proto::{Lane, PeerId, link::CloseReason};
+use coplay_proto::{
+    Lane, PeerId,
+    link::{CloseReason, NoPath},
+};
 use coplay_signaling::{Config, Limits, Running, Signaling, Stun};
 use coplay_socket::{
     IceTransportPolicy, PathKind, RelayPolicy, RoomEvent, SendError, SignalingState, Socket, SocketConfig, SocketEvent,
@@ -141,7 +144,10 @@ async fn a_pair_that_may_not_relay_fails_with_the_reason_and_the_server_hears_of
         let url = format!("{}/room", server.url());
         let mut peers = [(); 2].map(|()| Peer::new(SocketConfig { relay, ..hopeless(url.clone()) }));
         until("both to fail", &mut peers, false, |peers| peers.iter().all(|peer| peer.closed.is_some())).await;
-        assert!(matches!(&peers[0].closed, Some(CloseReason::Failed(why)) if why.contains("no TURN server gave")));
+        let Some(CloseReason::NoPath(NoPath::NoRelay(tried))) = &peers[0].closed else {
+            panic!("{:?}", peers[0].closed)
+        };
+        assert!(tried.contains("only relayed paths are allowed"), "{tried}");
         let reports = || metric(server, "failed_total{code=\"no_relay\"}");
         until("both to report", &mut peers, false, |_| reports() == 2).await;
     }
