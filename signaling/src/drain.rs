@@ -27,7 +27,7 @@ impl Drain {
         Self { since, window }
     }
 
-    /// When a peer is closed whose room has this [`turn`], and who was sent or sent a signal at `active` the last time,
+    /// When a peer is closed whose room has this [`turn()`], and who was sent or sent a signal at `active` the last time,
     /// or came then.
     pub(crate) fn leaves(&self, turn: u16, active: Instant) -> Instant {
         let turn = self.since + self.window * turn.into() / 0x1_0000;

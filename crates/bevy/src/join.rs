@@ -49,7 +49,7 @@ impl JoinRoom {
     ///
     /// A name has 1 to 64 bytes of `A-Z a-z 0-9 - _ . ~ : @ +`; capitals and small letters differ. With another one,
     /// which a player may have typed, the present room is left as with any, and [`RoomFailed`](crate::RoomFailed) tells
-    /// what is allowed ([`RoomError::Name`](crate::RoomError::Name), N0009).
+    /// what is allowed ([`RoomError::Name`], N0009).
     pub fn room(name: impl Into<String>) -> Self {
         Self { way: Way::Room(name.into()), ..Self::new_room() }
     }

@@ -1,6 +1,6 @@
 //! When does a pair go by the signaling server, what becomes of it there, and how does it get away from there again?
 //!
-//! A relay begins when WebRTC has failed or not opened in [`SocketConfig::relay_after`], or when the peer says hello. While
+//! A relay begins when WebRTC has failed or not opened in [`SocketConfig::relay_after`](crate::SocketConfig::relay_after), or when the peer says hello. While
 //! it carries, who offers tries WebRTC again with growing pauses. Once that is open on both sides, each has its platform
 //! send by it from now on, says so as the last thing by the relay, and takes what comes by WebRTC only after the peer's last
 //! has come by the relay: nothing is lost, doubled or out of order.
