@@ -41,10 +41,11 @@ impl Page {
         Self { rendezvous: Rendezvous::new(), config }
     }
 
-    /// The same with connections by `matchbox_socket`.
+    /// The same with connections by `matchbox_socket`, which signals in larger steps.
     #[cfg(feature = "matchbox")]
     fn by_matchbox() -> Self {
-        let config = SocketConfig { transport: coplay_socket::Transport::Matchbox, ..Self::new().config };
+        let (transport, handshake_timeout) = (coplay_socket::Transport::Matchbox, Duration::from_secs(6));
+        let config = SocketConfig { transport, handshake_timeout, ..Self::new().config };
         Self { rendezvous: Rendezvous::new(), config }
     }
 }

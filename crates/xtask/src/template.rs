@@ -32,8 +32,13 @@ const PLAYING: Duration = Duration::from_secs(180);
 /// Added to the copy, and nothing that its program uses: with them in its graph, cargo resolves the same features for
 /// what it stands on as in the workspace, whose builds then serve it. By itself it would build all of Bevy once more.
 const SAME_FEATURES: &str = r#"
-[target.'cfg(not(target_arch = "wasm32"))'.dependencies]
+[target.'cfg(all())'.dependencies]
 coplay_tests = { path = "ROOT/tests" }
+
+[target.'cfg(all(target_arch = "wasm32"))'.dependencies]
+web-sys = { version = "0.3", features = ["Document", "Element", "Location", "Node", "UrlSearchParams", "Window", "console"] }
+
+[target.'cfg(not(target_arch = "wasm32"))'.dependencies]
 tokio = { version = "1", features = ["process", "signal"] }
 "#;
 
