@@ -104,6 +104,9 @@ impl Registry {
                 let _ = room.send(Command::Join(Box::new(join))).await;
             }
             if let Ok(answer) = answer.await {
+                if matches!(answer, Err(SignalError::WrongPassword)) {
+                    caller.visitor.failed();
+                }
                 return answer;
             }
         }

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use coplay_proto::signal::{SUBPROTOCOL, SignalError};
+use coplay_proto::signal::{SUBPROTOCOL, ServerMessage, SignalError, lobby::Credentials};
 use coplay_signaling::{AddressLimits, Config, Origins, Pace, Proxies, Running, Secret, Stun, network, ticket};
+use futures_util::StreamExt;
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
@@ -37,6 +38,36 @@ async fn ask(server: &Running, path: &str, header: &'static str, value: &str) ->
 
 async fn from(server: &Running, path: &str, address: &str) -> Result<Socket, u16> {
     ask(server, path, "X-Forwarded-For", address).await
+}
+
+/// Joins with a password; why that was refused, if it was.
+async fn with_password(server: &Running, path: &str, address: &str, password: &str) -> Result<Socket, SignalError> {
+    let mut request = format!("{}{path}", server.url()).into_client_request().unwrap();
+    let credentials = Credentials { password: Some(password.into()), ..Credentials::default() };
+    let offers = credentials.subprotocols().join(", ");
+    for (header, value) in [("X-Forwarded-For", address), ("Sec-WebSocket-Protocol", &offers)] {
+        request.headers_mut().insert(header, HeaderValue::from_str(value).unwrap());
+    }
+    let (mut socket, _) = soon("the handshake", connect_async(request)).await.unwrap();
+    let greeting = soon("a greeting", socket.next()).await.unwrap().unwrap();
+    match serde_json::from_str(greeting.to_text().unwrap()).unwrap() {
+        ServerMessage::Error(error) => Err(error),
+        ServerMessage::Welcome(_) => Ok(socket),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_address_guesses_so_many_passwords_of_all_rooms_together() {
+    let server = guarded(|limits| limits.failures = Pace { burst: 2, per_minute: 0 });
+    let _a = with_password(&server, "/a", "192.0.2.1", "right").await.unwrap();
+    let _b = with_password(&server, "/b", "192.0.2.1", "right").await.unwrap();
+    for room in ["/a", "/b"] {
+        let refused = with_password(&server, room, "192.0.2.2", "wrong").await.err();
+        assert_eq!(refused, Some(SignalError::WrongPassword));
+    }
+    assert_eq!(with_password(&server, "/a", "192.0.2.2", "right").await.err(), Some(SignalError::TooMuch));
+    assert!(with_password(&server, "/a", "192.0.2.3", "right").await.is_ok());
 }
 
 #[tokio::test]
