@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     browser,
-    run::{Result, Running, make_dir},
+    run::{Result, Running},
     tools,
 };
 
@@ -61,8 +61,7 @@ impl Driver {
 
     /// Opens a page in a new browser, headless, as a new person.
     pub(crate) fn open(&self, name: &str, url: &str, place: &Path) -> Result<Page<'_>> {
-        let profile = place.join(format!("{name}.profile"));
-        make_dir(&profile)?;
+        let profile = browser::new_profile(name, place)?;
         let more = ["--headless".to_owned(), format!("--user-data-dir={}", profile.display())];
         let arguments: Vec<_> = browser::FLAGS.iter().map(ToString::to_string).chain(more).collect();
         let options = json!({ "args": arguments, "binary": tools::chromium()? });
