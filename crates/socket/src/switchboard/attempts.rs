@@ -72,7 +72,9 @@ impl Switchboard {
             return self.forget(peer, None);
         }
         let (relayed, refused) = (handshake.relayed, handshake.relay_failure.is_some());
-        if relayed || (!refused && self.start_relay(now, peer)) {
+        // Who answers no signals answers no relay either, and would only keep who waits from knowing.
+        let pointless = refused || (handshake.is_unheard() && !only);
+        if relayed || (!pointless && self.start_relay(now, peer)) {
             if let Some(attempt) = self.peers.get_mut(&peer).and_then(Handshake::rest) {
                 self.out.push_back(Output::Stop(attempt));
             }

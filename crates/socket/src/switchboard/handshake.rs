@@ -13,8 +13,8 @@ const MAX_CANDIDATES: usize = 64;
 pub(super) const MAX_CANDIDATE: usize = 2 * 1024;
 /// The most bytes of a description.
 const MAX_DESCRIPTION: usize = 32 * 1024;
-/// What who answers waits longer than who offers may try.
-const ANSWERER_SLACK: Duration = Duration::from_secs(1);
+/// What who answers waits longer than who offers may try: its signals are on their way for a while.
+const ANSWERER_SLACK: Duration = Duration::from_millis(800);
 
 /// Who makes the offers: whom signaling told that the other is new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +148,11 @@ impl Handshake {
             Stage::Started | Stage::Described if self.role == Role::Answers => Some(self.give_up_at),
             Stage::Started | Stage::Described => Some(self.attempt_ends_at),
         }
+    }
+
+    /// Whether anything at all came from the peer.
+    pub(super) fn is_unheard(&self) -> bool {
+        !self.ever_described && self.there.total() == 0
     }
 
     /// The attempt that an answer would be for.
