@@ -1,6 +1,6 @@
 //! Which HTTP requests are answered, and when does one become a WebSocket?
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, pin::Pin, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -30,8 +30,9 @@ use crate::{
     wire::{MAX_MESSAGE, malformed, status},
 };
 
-/// The read buffer of a WebSocket, in bytes. The default of 128 KiB would be most of what an idle peer costs.
-const READ_BUFFER: usize = 4 * 1024;
+/// How much of a WebSocket is read at once, in bytes: most signals. The default of 128 KiB would be most of what an idle
+/// peer costs.
+const READ_BUFFER: usize = 1024;
 /// How much is collected before it is written, in bytes.
 const WRITE_BUFFER: usize = 4 * 1024;
 /// How much may wait in a WebSocket that does not take it, in bytes: more than a message and the buffer.
@@ -122,19 +123,19 @@ enum Admitted {
 }
 
 impl Admitted {
-    /// Serves its WebSocket.
-    async fn serve(self, socket: WebSocket, coplay: bool, rules: Arc<Rules>) {
+    /// Serves its WebSocket. What each kind needs is in a box of its own, or all would take as much as the largest.
+    fn serve(self, socket: WebSocket, coplay: bool, rules: Arc<Rules>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         match self {
             Self::Room(entry) => {
                 rules.metrics.joins.add(if coplay { "coplay" } else { "matchbox" }, 1);
-                peer::serve(socket, *entry, coplay, rules).await;
+                Box::pin(peer::serve(socket, *entry, coplay, rules))
             }
-            Self::Lobbies(counted, lobbies) => {
+            Self::Lobbies(counted, lobbies) => Box::pin(async move {
                 browse::serve(Line::new(socket, rules), lobbies).await;
                 drop(counted);
-            }
+            }),
             Self::Match(ticket, share) => {
-                waiting::serve(Line::new(socket, rules.clone()), ticket, rules, share).await;
+                Box::pin(waiting::serve(Line::new(socket, rules.clone()), ticket, rules, share))
             }
         }
     }

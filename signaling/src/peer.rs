@@ -87,7 +87,8 @@ pub(crate) async fn serve(mut socket: WebSocket, mut entry: Entry, coplay: bool,
         true => entry.lost(),
         false => entry.leave(),
     };
-    finish(socket, end, coplay, &rules).await;
+    // In a box, so that no room is kept for it as long as the peer is there.
+    Box::pin(finish(socket, end, coplay, &rules)).await;
     drop(place);
 }
 

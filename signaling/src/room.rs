@@ -67,8 +67,8 @@ pub(crate) struct Join {
 struct Departure {
     group: u64,
     peer: PeerId,
-    /// What is left behind by a peer that may come back.
-    kept: Option<Kept>,
+    /// What is left behind by a peer that may come back. In a box, since the queue has room for 32 of them at the least.
+    kept: Option<Box<Kept>>,
 }
 
 /// A peer's place in a room. It leaves by dropping this.
@@ -85,7 +85,7 @@ pub(crate) struct Seat {
     departures: mpsc::UnboundedSender<Departure>,
     /// Rung when the seat is to be given up to the same peer on another WebSocket; only for who may come back.
     bell: Option<Arc<Notify>>,
-    kept: Option<Kept>,
+    kept: Option<Box<Kept>>,
 }
 
 impl Seat {
@@ -130,7 +130,7 @@ impl Seat {
         if self.bell.is_none() {
             return Some(kept.place);
         }
-        self.kept = Some(kept);
+        self.kept = Some(Box::new(kept));
         None
     }
 }
@@ -278,7 +278,7 @@ impl Room {
         let until = Instant::now() + self.registry.timing().resume;
         match kept {
             Some(kept) => {
-                if let Some((resume, kept)) = self.returns.away(group, peer, kept, until) {
+                if let Some((resume, kept)) = self.returns.away(group, peer, *kept, until) {
                     self.give_back(resume, kept);
                 }
             }
