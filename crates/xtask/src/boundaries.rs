@@ -78,6 +78,7 @@ const MAY_NAME: [(&str, &[&str]); 5] = [
             "tokio",
             "tokio-rustls",
             "toml",
+            "tower-http",
             "tower-service",
             "tracing",
             "tracing-subscriber",

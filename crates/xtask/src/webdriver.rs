@@ -118,17 +118,23 @@ impl Page<'_> {
 
     /// Waits until that has all of these words in it, and returns it.
     pub(crate) fn until_spoken(&self, words: &[&str]) -> Result<String> {
+        self.until(&format!("say {words:?}"), |text| words.iter().all(|word| text.contains(word)))
+    }
+
+    /// Waits until that does not have this word in it any more.
+    pub(crate) fn until_unspoken(&self, word: &str) -> Result {
+        self.until(&format!("stop to say {word:?}"), |text| !text.contains(word)).map(drop)
+    }
+
+    fn until(&self, what: &str, is_so: impl Fn(&str) -> bool) -> Result<String> {
         let start = Instant::now();
         loop {
             let text = self.spoken()?;
-            if words.iter().all(|word| text.contains(word)) {
+            if is_so(&text) {
                 return Ok(text);
             }
             if start.elapsed() > PATIENCE {
-                return Err(format!(
-                    "the page of {} does not say {words:?} within {PATIENCE:?}, but\n{text}",
-                    self.name
-                ));
+                return Err(format!("the page of {} does not {what} within {PATIENCE:?}:\n{text}", self.name));
             }
             std::thread::sleep(PAUSE);
         }

@@ -146,7 +146,7 @@ async fn pages_of_other_sites_are_refused() {
     request.headers_mut().insert("Origin", HeaderValue::from_static("https://evil.example"));
     request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static(SUBPROTOCOL));
     let (mut socket, _) = connect_async(request).await.unwrap();
-    let told = soon("why", futures_util::StreamExt::next(&mut socket)).await.unwrap().unwrap().into_text().unwrap();
+    let told = soon("why", socket.next()).await.unwrap().unwrap().into_text().unwrap();
     assert!(told.contains("origin_refused") && told.contains("https://evil.example"), "{told}");
 }
 

@@ -101,6 +101,11 @@ impl Metadata {
         Ok(())
     }
 
+    /// Takes one entry away; whether it was there.
+    pub fn remove(&mut self, key: &str) -> bool {
+        self.0.remove(key).is_some()
+    }
+
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key).map(String::as_str)

@@ -14,7 +14,7 @@ pub(super) const MAX_CANDIDATE: usize = 2 * 1024;
 /// The most bytes of a description.
 const MAX_DESCRIPTION: usize = 32 * 1024;
 /// What who answers waits longer than who offers may try: its signals are on their way for a while.
-const ANSWERER_SLACK: Duration = Duration::from_millis(800);
+const ANSWERER_SLACK: Duration = Duration::from_millis(500);
 
 /// Who makes the offers: whom signaling told that the other is new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
