@@ -58,7 +58,7 @@ fn room(world: &mut World) -> Vec<(String, Action)> {
             rows.push((lock.to_owned(), Action::Change(ChangeRoom::Lock(!lobby.locked))));
             rows.push((public.to_owned(), Action::Change(ChangeRoom::Public(!lobby.public))));
             rows.push(for_beginners(lobby));
-            let size = SIZES.into_iter().find(|size| *size > lobby.max).unwrap_or(SIZES[0]);
+            let size = SIZES.into_iter().find(|size| u32::from(*size) > lobby.max).unwrap_or(SIZES[0]);
             let label = format!("Take {size} players, not {}", lobby.max);
             rows.push((label, Action::Change(ChangeRoom::MaxPlayers(size))));
         }
