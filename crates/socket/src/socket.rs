@@ -340,7 +340,9 @@ pub struct SocketConfig {
     /// cloud's 1:1 NAT, or ports forwarded by a router (then with [`Self::udp_ports`]). Peers are told of them besides
     /// this machine's own. Default none. Not in the browser.
     pub external_ips: Vec<IpAddr>,
-    /// How long one attempt to connect with a peer may take. Default 3.5 s: with two attempts, both sides know within 8 s.
+    /// How long an attempt to connect with a peer waits for an answer, and once there is a path, until it is open. Default
+    /// 3.5 s. For a path it looks as long as all attempts together may take, so that with two of them both sides know within
+    /// 8 s.
     pub handshake_timeout: Duration,
     /// How often to try to connect with a peer. Default 2, at least 1. Where ICE has found a path, so that only loss can
     /// be to blame, two attempts more are made.
@@ -363,6 +365,11 @@ impl SocketConfig {
     /// For a quick match at a signaling server such as `ws://HOST:PORT`. To wait no more, drop the socket.
     pub fn quick_match(server: &str, wanted: &QuickMatch) -> Self {
         Self::new(wanted.url(server))
+    }
+
+    /// How long a path to a peer is looked for.
+    pub(crate) fn search_time(&self) -> Duration {
+        self.handshake_timeout * self.handshake_attempts.max(1)
     }
 
     /// Whether the transport can do what the settings ask for.

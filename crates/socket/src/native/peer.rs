@@ -184,9 +184,9 @@ async fn try_build(
         IceTransportPolicy::All => RTCIceTransportPolicy::All,
         IceTransportPolicy::Relay => RTCIceTransportPolicy::Relay,
     };
-    let checks = config.handshake_timeout.as_millis() / ICE_CHECK_INTERVAL.as_millis();
+    let checks = config.search_time().as_millis() / ICE_CHECK_INTERVAL.as_millis();
     let settings = SettingEngineBuilder::new()
-        // As many checks as the attempt has time for: a pair may work only once the peer's checks opened its NAT.
+        // As many checks as there is time for: a pair may work only once the peer's checks opened its NAT.
         .with_ice_connection_attempts(Some(ICE_CHECK_INTERVAL), Some(u16::try_from(checks).unwrap_or(u16::MAX).max(7)))
         .with_ice_timeouts(Some(ICE_DISCONNECTED), Some(ICE_FAILED), Some(ICE_KEEP_ALIVE))
         .with_srflx_acceptance_min_wait(Some(REFLEXIVE_WAIT))

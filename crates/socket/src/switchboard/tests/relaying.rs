@@ -312,7 +312,7 @@ fn a_server_or_a_peer_that_does_not_relay_is_a_reason() {
         let mut net = Net::new(configs, relays, false);
         net.run(ms(8_001));
         let Some(CloseReason::Failed(why)) = net.closed(0) else { panic!("{:?}", net.ends[0].events) };
-        assert!(why.contains("no connection after 2 attempts"), "{why}");
+        assert!(why.contains("no connection after 1 attempt "), "{why}");
         assert!(matches!(net.ends[0].reports[..], [Report::Failed(_)]));
         assert_eq!(net.ends[0].frames, 0);
     }
@@ -410,8 +410,8 @@ fn webrtc_is_tried_again_less_and_less_often() {
     }
     let pauses: Vec<_> = seen.windows(2).map(|two| two[1] - two[0]).collect();
     assert_eq!(seen[0], 23, "{seen:?}");
-    // An attempt takes 3.5 s.
-    assert!(pauses.iter().zip([34, 64, 124, 244]).all(|(pause, wanted)| pause.abs_diff(wanted) <= 1), "{pauses:?}");
+    // A path is looked for for 7 s.
+    assert!(pauses.iter().zip([37, 67, 127, 247]).all(|(pause, wanted)| pause.abs_diff(wanted) <= 1), "{pauses:?}");
     assert_eq!(net.ends[1].offers, 0, "it is one side's to offer");
     assert!(net.closed(0).is_none() && net.closed(1).is_none());
 }
