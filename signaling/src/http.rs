@@ -18,7 +18,7 @@ use tower_service::Service;
 
 use crate::{
     MetricsAccess,
-    ask::Where,
+    ask::{self, Ask, Where},
     guard::Guard,
     lobby::{Lobbies, browse},
     peer::{self, Rules, line::Line},
@@ -27,6 +27,7 @@ use crate::{
     registry::{Caller, Place, Registry},
     room::Entry,
     shares::Share,
+    turn::Relays,
     wire::{MAX_MESSAGE, malformed, status},
 };
 
@@ -92,19 +93,25 @@ impl Door {
         }
         let coplay = speaks_coplay(offered);
         let caller = Caller { coplay, host: host(&parts.headers), visitor: &visitor };
-        let credentials = || Credentials::read(offered.iter().map(String::as_str)).map_err(malformed);
-        Ok(match Where::read(&parts.uri, coplay, self.rules.limits.room_peers)? {
-            Where::Room(mut ask) => {
-                if coplay {
-                    ask.credentials = credentials()?;
-                }
-                self.guard.check(&visitor, &ask)?;
+        let to = Where::read(&parts.uri, coplay, self.rules.limits.room_peers)?;
+        let mut known = match coplay {
+            true => Credentials::read(offered.iter().map(String::as_str)).map_err(malformed)?,
+            false => Credentials::default(),
+        };
+        if let Some(token) = &known.resume {
+            // Wherever it was matched or let in: it shows a token of the server's own.
+            return Ok(Admitted::Room(Box::new(self.registry.resume(token, &caller).await?)));
+        }
+        known.ticket = known.ticket.or(ask::ticket(&parts.uri)?);
+        self.guard.check(&visitor, &to, &known)?;
+        Ok(match to {
+            Where::Room(ask) => {
+                let ask = Ask { credentials: known, ..ask };
                 Admitted::Room(Box::new(self.registry.join(ask, caller).await?))
             }
             Where::Lobbies => Admitted::Lobbies(self.registry.menu(&visitor)?, self.registry.lobbies().clone()),
             Where::Match(wanted) => {
-                let Credentials { resumable, relays, .. } = credentials()?;
-                let credentials = Credentials { resumable, relays, ..Credentials::default() };
+                let credentials = Credentials { password: None, ticket: None, ..known };
                 let (share, place) = self.registry.menu(&visitor)?;
                 Admitted::Match(
                     self.registry.queue().ticket(&self.registry, wanted, credentials, &caller, place),
@@ -165,7 +172,8 @@ async fn metrics(State(door): State<Door>, request: Request) -> Response {
         return (StatusCode::NOT_FOUND, "metrics are not for everyone: see --metrics-listen\n").into_response();
     }
     let Rules { limits, metrics, .. } = &*door.rules;
-    let text = metrics.text(door.registry.occupancy(), limits, door.rules.is_stopping());
+    let turn = door.registry.relays().map(Relays::stats);
+    let text = metrics.text(door.registry.occupancy(), limits, door.rules.is_stopping(), turn);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 

@@ -168,10 +168,10 @@ async fn exchange(
                         active = heard;
                         seat.signal(to, kind, frame).await;
                     }
-                    Some(Ok(Heard::Report(report))) => metrics.reported(&report),
+                    Some(Ok(Heard::Report(report))) if coplay => metrics.reported(&report),
                     Some(Ok(Heard::Room(command))) if coplay => seat.command(command).await,
-                    Some(Ok(Heard::Room(_))) => {
-                        return End::Refused(wire::malformed("only peers with the subprotocol lead a room"));
+                    Some(Ok(Heard::Report(_) | Heard::Room(_))) => {
+                        return End::Refused(wire::malformed("that is for peers with the subprotocol"));
                     }
                     Some(Err(error)) => return End::Refused(error),
                     Some(Ok(Heard::KeepAlive)) | None => (),
@@ -186,7 +186,7 @@ async fn exchange(
                 Message::Text(frame)
             }
             frame = inbox.relayed.next() => {
-                metrics.relayed.add("websocket", frame.len() as u64);
+                metrics.relayed_bytes.add(frame.len());
                 metrics.relayed_frames.add(1);
                 Message::Binary(frame)
             }

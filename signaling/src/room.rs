@@ -200,8 +200,8 @@ impl Room {
                 Some(command) = commands.recv() => match command {
                     Command::Join(join) => self.join(*join),
                     Command::Resume(resume) => {
-                        if let Some((resume, kept)) = self.returns.claim(*resume) {
-                            self.give_back(resume, kept);
+                        if let Some((resume, kept)) = self.returns.claim(resume) {
+                            self.give_back(*resume, *kept);
                         }
                     }
                     Command::Signal { group, from, to, kind, frame } => self.signal(group, from, to, kind, frame),
@@ -211,6 +211,8 @@ impl Room {
                 else => break,
             }
         }
+        // First out of the public list: who knocks when the room is forgotten may open it anew, with an entry of its own.
+        drop(self.face);
         self.registry.close(&self.key);
         // Who found the room before it closed is in `commands`, and asks again when that is dropped.
     }
@@ -278,8 +280,8 @@ impl Room {
         let until = Instant::now() + self.registry.timing().resume;
         match kept {
             Some(kept) => {
-                if let Some((resume, kept)) = self.returns.away(group, peer, *kept, until) {
-                    self.give_back(resume, kept);
+                if let Some((resume, kept)) = self.returns.away(group, peer, kept, until) {
+                    self.give_back(*resume, *kept);
                 }
             }
             None => self.leave(group, peer),
@@ -321,6 +323,7 @@ impl Room {
         let powers = Powers {
             lobbies: self.registry.lobbies(),
             room_peers: self.registry.limits().room_peers,
+            relays: self.registry.relays(),
             banned_for: self.registry.timing().kicked,
             now: Instant::now(),
         };
@@ -341,6 +344,7 @@ impl Room {
 
     fn signal(&mut self, number: u64, from: PeerId, to: PeerId, kind: Kind, frame: Utf8Bytes) {
         let Some(group) = self.groups.get_mut(&number) else { return };
+        let members = group.len();
         match group.forward(from, to, kind, frame) {
             Ok(()) => self.metrics.signal(kind),
             Err(why) => {
@@ -348,7 +352,9 @@ impl Room {
                 tracing::debug!(%from, %to, ?kind, ?why, "a signal is not passed on");
             }
         }
-        self.tidy(number);
+        if self.groups.get(&number).is_some_and(|group| group.len() < members) {
+            self.tidy(number);
+        }
     }
 
     fn relay(&mut self, number: u64, from: PeerId, to: PeerId, kind: FrameKind, frame: Bytes) {
@@ -377,9 +383,8 @@ impl Room {
             self.groups.remove(&number);
             self.filling = self.filling.filter(|filling| *filling != number);
         }
-        if !self.returns.is_empty() {
-            self.returns.retain(|group, peer| self.groups.get(&group).is_some_and(|group| group.has(peer)));
-        }
+        let group = self.groups.get(&number);
+        self.returns.retain(number, |peer| group.is_some_and(|group| group.has(peer)));
         if let Some(group) = self.groups.get(&number)
             && let Err(error) = self.face.show(group, &self.door, group.len(), self.registry.lobbies())
         {

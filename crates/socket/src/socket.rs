@@ -8,7 +8,7 @@ use coplay_proto::{
     link::CloseReason,
     signal::{
         IceServer, Leader, SignalError,
-        lobby::{Lobby, MatchStatus, Password, QuickMatch, RoomCommand},
+        lobby::{Lobby, MatchStatus, Password, QuickMatch, RoomCommand, Ticket},
     },
 };
 
@@ -325,6 +325,10 @@ pub struct SocketConfig {
     /// The room's password, at most [`coplay_proto::signal::lobby::MAX_PASSWORD`] bytes: set where the room is made. It is
     /// not part of the URL, which proxies write down. Default none.
     pub password: Option<Password>,
+    /// The ticket for a signaling server that asks for one, as the game's own server handed it out when the player logged
+    /// in; at most [`coplay_proto::signal::lobby::MAX_TICKET`] bytes. It is not part of the URL either. A quick match takes
+    /// one for any room. With [`Dialect::Matchbox`] it is not shown: have `?ticket=` in the URL. Default none.
+    pub ticket: Option<Ticket>,
     /// Whether signaling is to keep the seat for a while when the connection to it is lost. Default yes.
     pub resume: bool,
     /// How often the signaling server is tried at first. Default 5 (about 8 s where nobody listens), at least 1.
@@ -398,6 +402,7 @@ impl Default for SocketConfig {
             transport: Transport::WebRtc,
             dialect: None,
             password: None,
+            ticket: None,
             resume: true,
             signaling_attempts: 5,
             ice_servers: Vec::new(),

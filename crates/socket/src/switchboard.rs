@@ -317,6 +317,7 @@ impl Switchboard {
                 self.event(SocketEvent::Signaling(SignalingState::Connecting));
                 let credentials = Credentials {
                     password: self.config.password.clone(),
+                    ticket: self.config.ticket.clone(),
                     resumable: self.config.resume,
                     resume: self.resume.clone(),
                     relays: self.config.relay != RelayPolicy::Never,

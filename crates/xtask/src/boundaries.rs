@@ -67,6 +67,7 @@ const MAY_NAME: [(&str, &[&str]); 5] = [
             "ipnet",
             "matchbox_protocol",
             "percent-encoding",
+            "rtc-sdp",
             "rtc-stun",
             "serde",
             "serde_json",

@@ -304,7 +304,7 @@ pub(super) enum Cause {
 }
 
 impl Cause {
-    /// As it is reported to signaling.
+    /// As it is reported to signaling: one of [`FAILURES`](coplay_proto::signal::FAILURES).
     pub(super) fn code(self) -> &'static str {
         match self {
             Self::NotRelayed => "not_relayed",
@@ -372,5 +372,30 @@ impl fmt::Display for Candidates {
             separator = ", ";
         }
         if separator.is_empty() { f.write_str("none") } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use coplay_proto::signal::FAILURES;
+
+    use super::*;
+
+    #[test]
+    fn the_server_knows_every_code_that_is_reported() {
+        let causes = [
+            Cause::NotRelayed,
+            Cause::NoAnswer,
+            Cause::Loss,
+            Cause::NoRelay,
+            Cause::NoAddressesThere,
+            Cause::NoAddressesHere,
+            Cause::StunNeeded,
+            Cause::TurnNeeded,
+            Cause::RelayedPathFails,
+        ];
+        assert_eq!(BTreeSet::from(causes.map(Cause::code)), BTreeSet::from(FAILURES));
     }
 }
