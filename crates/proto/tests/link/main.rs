@@ -1,8 +1,10 @@
 //! Two links over conditioned paths, in virtual time: what a link promises, from the outside.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod copies;
 mod hostile;
 mod life;
 mod messages;
 mod pair;
 mod path;
+mod rate;

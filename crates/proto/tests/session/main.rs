@@ -3,6 +3,7 @@
 
 mod game;
 mod limits;
+mod narrow;
 mod properties;
 mod regressions;
 mod rooms;
