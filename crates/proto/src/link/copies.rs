@@ -41,6 +41,13 @@ pub(super) struct Redundancy {
     after_loss: u8,
 }
 
+#[cfg(test)]
+impl Redundancy {
+    pub(super) const fn of(copies: u8, gap: Duration) -> Self {
+        Self { copies, gap, after_loss: 0 }
+    }
+}
+
 /// What became of datagrams lately, by which copies are planned: of more of them than the figure for people, so that
 /// seldom losses are not forgotten.
 #[derive(Clone, Debug, Default)]
@@ -197,7 +204,7 @@ mod tests {
 
     #[test]
     fn the_credit_keeps_copies_below_three_times_the_bytes() {
-        let redundancy = Some(Redundancy { copies: 2, gap: ms(20), after_loss: 0 });
+        let redundancy = Some(Redundancy::of(2, ms(20)));
         let mut copies = Copies::default();
         let mut sent = 0;
         for number in 0..1_000 {
@@ -218,7 +225,7 @@ mod tests {
 
     #[test]
     fn what_is_planned_is_bounded() {
-        let redundancy = Some(Redundancy { copies: 2, gap: ms(20), after_loss: 0 });
+        let redundancy = Some(Redundancy::of(2, ms(20)));
         let mut copies = Copies::default();
         (0..1_000).for_each(|number| _ = copies.sent(ms(0), (Channel::Events, number), 10, false, redundancy));
         assert_eq!(copies.along(ms(9)).len(), 0);

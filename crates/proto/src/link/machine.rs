@@ -8,8 +8,8 @@ use bytes::Bytes;
 use crate::{Channel, Lane, rng::Rng};
 
 use super::{
-    CloseReason, FIRST_RATE, Figures, Input, LinkConfig, LinkEvent, MAX_DATAGRAM, MAX_MESSAGE, MAX_STATE, MESSAGE_ACK_DELAY,
-    Output, Quality, Refused, STATE_ACK_DELAY,
+    CloseReason, FIRST_RATE, Figures, Input, LinkConfig, LinkEvent, MAX_DATAGRAM, MAX_MESSAGE, MAX_STATE,
+    MESSAGE_ACK_DELAY, Output, Quality, Refused, STATE_ACK_DELAY,
     incoming::{Admission, Incoming},
     outgoing::{Filled, Outgoing},
     pacer::Pacer,

@@ -393,4 +393,49 @@ mod tests {
         outgoing.arrived(fragment(0, 0));
         assert_eq!(next(&mut outgoing, usize::MAX).len(), 2);
     }
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// What a datagram made at this time takes: numbers of messages, and of copies.
+    fn filled(outgoing: &mut Outgoing, now: u64) -> (Vec<u64>, Vec<u64>) {
+        let filled = outgoing.fill(ms(now), &mut datagram(), 10_000, Some(Redundancy::of(1, ms(20))));
+        let numbers =
+            |fragments: Vec<FragmentId>| fragments.into_iter().map(|fragment| fragment.number - FIRST_NUMBER).collect();
+        (numbers(filled.fragments), numbers(filled.copies))
+    }
+
+    #[test]
+    fn a_copy_rides_along_or_goes_alone_and_none_follows_what_arrived() {
+        let mut outgoing = outgoing(&[300, 40]);
+        // Large ones fill the credit.
+        (0..6).for_each(|_| outgoing.push(Channel::Events, vec![1; MAX_COPIED].into()).unwrap());
+        while outgoing.next_size().is_some() {
+            filled(&mut outgoing, 0);
+        }
+        (2..8).for_each(|number| outgoing.arrived(fragment(number, 0)));
+        assert_eq!(outgoing.copy_due(), Some(ms(20)));
+        assert!(!outgoing.has_copy(ms(19), true));
+        assert_eq!(filled(&mut outgoing, 9), (vec![], vec![]));
+        assert_eq!(filled(&mut outgoing, 10), (vec![], vec![0, 1]));
+        assert_eq!(filled(&mut outgoing, 100), (vec![], vec![]), "one copy each");
+        assert_eq!(outgoing.copy_due(), None);
+        outgoing.push(Channel::Events, vec![1; 40].into()).unwrap();
+        assert_eq!(filled(&mut outgoing, 100), (vec![8], vec![]));
+        assert!(outgoing.has_copy(ms(120), true));
+        outgoing.arrived(fragment(8, 0));
+        assert!(!outgoing.has_copy(ms(120), true));
+        assert_eq!(outgoing.copy_due(), None);
+    }
+
+    #[test]
+    fn where_there_is_no_room_a_copy_does_not_wait_for_it() {
+        let mut outgoing = outgoing(&[40, 40, 40, 40]);
+        assert_eq!(filled(&mut outgoing, 0).0, [0, 1, 2, 3]);
+        assert!(!outgoing.has_copy(ms(20), false));
+        assert_eq!(outgoing.copy_due(), None);
+        outgoing.lost(fragment(0, 0));
+        assert_eq!(filled(&mut outgoing, 30), (vec![0], vec![]), "what is lost is repeated all the same");
+    }
 }

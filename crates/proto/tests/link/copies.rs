@@ -110,7 +110,8 @@ const STATE: usize = 500;
 
 /// The same for lone and steady messages, alone and beside state.
 fn each(conditions: Conditions, check: impl Fn(&Outcome)) {
-    for (interval, count, state) in [(LONE, 20_000, 0), (STEADY, 20_000, 0), (LONE, 5_000, STATE), (STEADY, 10_000, STATE)]
+    for (interval, count, state) in
+        [(LONE, 20_000, 0), (STEADY, 20_000, 0), (LONE, 5_000, STATE), (STEADY, 10_000, STATE)]
     {
         let outcome = talk(conditions, interval, count, state, 5);
         assert!((ms(28)..ms(34)).contains(&outcome.share(0.5)), "{:?}", outcome.share(0.5));

@@ -1,5 +1,6 @@
 //! How sessions behave together: many of them over simulated links, in virtual time.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by it")]
+#![allow(clippy::print_stdout, reason = "what was measured, for who asks for it by --nocapture")]
 
 mod game;
 mod limits;

@@ -51,7 +51,7 @@ fn play(net: &mut SimNet, host: PeerId, guest: PeerId, entities: &[NetId], time:
             for entity in entities {
                 session.write(*entity, POS, value.clone()).unwrap();
             }
-            if frame % 12 == 0 {
+            if frame.is_multiple_of(12) {
                 session.send(Target::Others, HONK, Bytes::copy_from_slice(&stamp)).unwrap();
             }
         });
