@@ -118,6 +118,11 @@ impl Rate {
         self.queueing
     }
 
+    /// Whether the path is full.
+    pub(super) const fn is_queued(&self) -> bool {
+        self.queued.is_some()
+    }
+
     /// Whether nothing has shown yet how much the path carries.
     pub(super) const fn is_first(&self) -> bool {
         self.capacity.is_none()
@@ -224,7 +229,7 @@ impl Rate {
         } else if self.queued.take().is_some() {
             self.set(self.capacity.unwrap_or(self.rate) * 0.85);
         } else {
-            let made_use_of = self.pressed || used >= self.rate * 0.75;
+            let made_use_of = used >= self.rate * if self.pressed { 0.5 } else { 0.75 };
             if self.queueing <= QUEUE.1 {
                 self.noise = (self.noise * 15 + self.queueing) / 16;
             }
@@ -246,18 +251,24 @@ impl Rate {
                 }
                 Verdict::NotOurs(before) => self.set(self.rate.max(before)),
                 // What was sent a round trip ago is what gets through now, or there is no more to be had.
-                Verdict::None if made_use_of && got_through >= used_before * 0.6 => self.grow(now),
+                Verdict::None if made_use_of && got_through >= used_before * 0.6 => {
+                    self.grow(now, 1.25 * got_through / f64::from(1.0 - loss.0.min(0.9)));
+                }
                 Verdict::None => {}
                 Verdict::Open => self.calm = now,
             }
         }
     }
 
-    fn grow(&mut self, now: Duration) {
+    /// `most`: what makes it wait and see what comes of the last step.
+    fn grow(&mut self, now: Duration, most: f64) {
         let calm = now.saturating_sub(self.calm);
         let grown = match self.capacity {
             None => self.rate * 2.0,
-            Some(_) if calm > CALM => self.rate * (1.0 + (calm - CALM).as_secs_f64().min(1.0) / 4.0),
+            Some(_) if calm > CALM => {
+                let grown = self.rate * (1.0 + (calm - CALM).as_secs_f64().min(1.0) / 4.0);
+                grown.min(most.max(self.rate))
+            }
             Some(capacity) => {
                 // The part that does not depend on the rate lets a small one catch up with those that it shares with.
                 let step = self.rate * 0.02 + 400.0;
@@ -354,6 +365,64 @@ impl LossTrial {
             Verdict::TooMany
         } else {
             Verdict::Open
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn the_least_round_trip_is_that_of_the_last_seconds() {
+        let mut least = LeastRoundTrip::default();
+        assert_eq!(least.get(), None);
+        least.measure(ms(5_000), ms(60));
+        least.measure(ms(5_100), ms(40));
+        least.measure(ms(9_000), ms(90));
+        assert_eq!(least.get(), Some(ms(40)));
+        least.measure(ms(10_200), ms(95));
+        assert_eq!(least.get(), Some(ms(40)));
+        least.measure(ms(15_300), ms(95));
+        assert_eq!(least.get(), Some(ms(95)));
+        least.forget(ms(200));
+        assert_eq!(least.get(), Some(ms(200)));
+    }
+
+    #[test]
+    fn losses_that_go_with_the_rate_are_told_from_those_that_do_not() {
+        let judge = |trial: &mut LossTrial, share: f32, known: u64| trial.judge((share, known), ms(60), true);
+        for (after, verdict) in [(0.05, Verdict::None), (0.28, Verdict::NotOurs(90_000.0))] {
+            let mut trial = LossTrial::default();
+            assert_eq!(judge(&mut trial, 0.1, 1_000), Verdict::None);
+            assert_eq!(judge(&mut trial, 0.3, 1_001), Verdict::TooMany);
+            trial.began((0.3, 1_001), 90_000.0);
+            assert_eq!(judge(&mut trial, 0.3, 1_100), Verdict::Open);
+            assert_eq!(judge(&mut trial, after, 1_129), verdict);
+            if after > TOLERANCE {
+                assert_eq!(judge(&mut trial, after, 1_400), Verdict::None, "it is tolerated");
+            } else {
+                assert_eq!(judge(&mut trial, 0.3, 1_400), Verdict::TooMany);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_and_not_carried_does_not_make_the_rate_grow() {
+        let mut rate = Rate::new();
+        let mut now = ms(0);
+        for round in 0..40 {
+            // Twice as much is sent as comes.
+            rate.sent(20_000, 0);
+            now += ms(60);
+            for _ in 0..SAMPLES {
+                rate.acked(now, now, 3_000, Some(ms(60)), (0.0, 0));
+            }
+            assert!(rate.bytes() <= f64::from(FIRST_RATE) * 2.0, "{} in round {round}", rate.bytes());
         }
     }
 }

@@ -52,7 +52,7 @@ pub(super) struct Sent {
     patience: u32,
     /// What was sent before this has no bearing on `patience` any more.
     patient_since: Duration,
-    /// Since when an ack is wanted and none has come.
+    /// Since when an ack of something that was sent is wanted, and none has come.
     unheard: Option<Duration>,
     /// The peer refuses messages, so that what it does not ack says nothing of the path.
     pub(super) held: bool,
@@ -149,10 +149,13 @@ impl Sent {
         self.next - self.newest_acked > MAX_UNHEARD
     }
 
-    /// How many copies there are to be of a message that is sent now: none if nothing was heard for long.
+    /// How many copies there are to be of a message that is sent now: none if nothing was heard for long, or the path
+    /// is full.
     pub(super) fn redundancy(&self) -> Option<Redundancy> {
         let round_trip = self.round_trip.smoothed();
-        self.losses.redundancy(self.outcomes.share(), round_trip).filter(|_| self.patience <= 2)
+        self.losses
+            .redundancy(self.outcomes.share(), round_trip)
+            .filter(|_| self.patience <= 2 && !self.rate.is_queued())
     }
 
     /// Bytes of state a second that may be sent.
@@ -171,7 +174,8 @@ impl Sent {
     pub(super) fn push(&mut self, now: Duration, sending: Sending) {
         self.window.sent(sending.bytes);
         self.rate.sent(sending.size, sending.bytes);
-        if sending.eliciting {
+        if sending.size > wire::MAX_HEADER {
+            // The ack of a keep-alive may well take longer.
             self.unheard.get_or_insert(now);
         }
         self.datagrams.push_back(Datagram { at: now, sending, patience: self.patience, fate: Fate::Open });

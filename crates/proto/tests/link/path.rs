@@ -5,7 +5,7 @@ use std::time::Duration;
 use coplay_proto::{
     Channel, Lane,
     conditioner::Conditions,
-    link::{Input, LinkConfig, LinkEvent},
+    link::{Cause, Input, LinkConfig, LinkEvent, Quality},
 };
 
 use crate::pair::{Pair, delayed, ms};
@@ -74,6 +74,37 @@ fn jitter_and_loss_are_measured() {
     assert!((ms(2)..ms(10)).contains(&jitter), "{jitter:?}");
     let rtt = pair.links[0].figures().rtt;
     assert!(rtt.abs_diff(ms(80)) < ms(8), "{rtt:?}");
+}
+
+#[test]
+fn losses_are_told_by_their_direction() {
+    let mut pair = Pair::new(delayed(40), 4);
+    pair.paths[0].set(Conditions { loss: 0.2, ..delayed(40) });
+    for _ in 0..600 {
+        pair.state(0, "frame");
+        pair.state(1, "frame");
+        pair.run(ms(16));
+    }
+    let [one, other] = [0, 1].map(|side| pair.links[side].figures());
+    assert!((0.08..0.35).contains(&one.loss) && one.loss_received < f32::EPSILON, "{one:?}");
+    assert!((0.08..0.35).contains(&other.loss_received) && other.loss < f32::EPSILON, "{other:?}");
+    assert_eq!((one.quality, one.cause), (Quality::Poor, Some(Cause::Loss)));
+    assert_eq!((other.quality, other.cause), (Quality::Poor, Some(Cause::LossReceived)));
+}
+
+#[test]
+fn a_silent_peer_is_a_lost_path() {
+    let mut pair = Pair::new(delayed(20), 4);
+    pair.run(ms(1_000));
+    assert_eq!(pair.links[0].figures().quality, Quality::Good);
+    pair.paths[1].set(Conditions { loss: 1.0, ..delayed(20) });
+    pair.run(ms(3_000));
+    let figures = pair.links[0].figures();
+    assert_eq!((figures.quality, figures.cause), (Quality::Lost, Some(Cause::Silence)));
+    let told = pair.events[0]
+        .iter()
+        .any(|(_, event)| matches!(event, LinkEvent::Figures(figures) if figures.quality == Quality::Lost));
+    assert!(told);
 }
 
 #[test]

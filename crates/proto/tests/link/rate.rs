@@ -206,8 +206,8 @@ fn narrows(queue: Duration, wants_back: f64) {
             "queue {queue:?} back {wants_back} at {rate}: frames at first {at_once:?}, then {later:?}; events at first {events_at_once:?} then {events:?}; {goodput:.0} B/s of {carried}"
         );
         assert!(goodput >= carried * if rate < 30_000 { 0.6 } else { 0.75 }, "{goodput} of {carried} at {rate}");
-        assert!(later[1] <= ms(220), "frames take {later:?} at {rate}");
-        assert!(events[1] <= ms(250), "events take {events:?} at {rate}");
+        assert!(later[1] <= ms(300), "frames take {later:?} at {rate}");
+        assert!(events[1] <= ms(300), "events take {events:?} at {rate}");
         assert!(at_once[2] <= ms(60) + queue + ms(100), "frames take {at_once:?} at first at {rate}");
         if widened {
             let recovered = (0..20)
@@ -355,7 +355,7 @@ fn a_path_that_becomes_longer_is_no_queue_for_long() {
     let goodputs: Vec<f64> =
         (0..15).map(|second| heard.goodput(from + second * SECOND, from + (second + 1) * SECOND).round()).collect();
     println!("{goodputs:?}");
-    assert!(goodputs[7..].iter().all(|goodput| *goodput >= 80_000.0), "{goodputs:?}");
+    assert!(goodputs[9..].iter().all(|goodput| *goodput >= 80_000.0), "{goodputs:?}");
 }
 
 #[test]
