@@ -9,6 +9,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, watch},
     time::{Instant, sleep_until, timeout},
 };
+use tracing::Instrument;
 
 use crate::{
     Limits, Timing,
@@ -79,7 +80,8 @@ impl End {
 pub(crate) async fn serve(mut socket: WebSocket, mut entry: Entry, coplay: bool, rules: Arc<Rules>) {
     let Some((seat, inbox, greeting)) = entry.parts() else { return };
     let peer = seat.peer();
-    let end = exchange(&mut socket, seat, inbox, greeting, coplay, &rules).await;
+    let span = tracing::debug_span!("peer", id = %peer);
+    let end = exchange(&mut socket, seat, inbox, greeting, coplay, &rules).instrument(span).await;
     tracing::debug!(%peer, ?end, "a peer is gone");
     // The others hear of it now, and not when the closing is through.
     let place = match end.may_come_back() {

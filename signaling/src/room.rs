@@ -17,6 +17,7 @@ use tokio::{
     sync::{Notify, mpsc, oneshot},
     time::{Instant, sleep_until},
 };
+use tracing::Instrument;
 
 pub(crate) use self::returns::{Entry, Kept, Resume};
 use self::{
@@ -185,7 +186,8 @@ pub(crate) fn open(key: RoomKey, registry: Arc<Registry>, first: Vec<Join>) -> O
     if room.groups.is_empty() {
         return None;
     }
-    tokio::spawn(room.run(inbox, left));
+    let span = tracing::debug_span!("room", name = room.key.name, next = room.key.next);
+    tokio::spawn(room.run(inbox, left).instrument(span));
     Some(commands)
 }
 
