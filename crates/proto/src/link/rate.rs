@@ -17,8 +17,9 @@ const MOST: f64 = 64_000_000.0;
 const ROUND: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 /// Round trips of a round whose least says that there is a queue.
 const SAMPLES: u32 = 3;
-/// Waiting beyond this is a queue: three times the jitter within these limits.
-const QUEUE: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(80));
+/// Waiting beyond this is a queue: three times the jitter within these limits. Half of the least is more than a frame, by
+/// which round trips differ where a peer answers by frames.
+const QUEUE: (Duration, Duration) = (Duration::from_millis(40), Duration::from_millis(80));
 /// For how long the least round trip counts, and after the same time again it is forgotten.
 const LEAST_WINDOW: Duration = Duration::from_secs(5);
 /// A queue that is still there after so long is not ours: the path has become longer, or others fill it.
