@@ -92,10 +92,10 @@ const MAY_NAME: [(&str, &[&str]); 5] = [
 const RESERVED: [(&str, &[&str]); 6] = [
     ("bevy", &["coplay_examples", "coplay_tests", "coplay_benches"]),
     ("bincode", &["coplay_proto"]),
-    ("matchbox_socket", &["coplay_socket", "coplay_tests"]),
+    ("matchbox_socket", &["coplay_socket", "coplay_tests", "coplay_benches"]),
     ("tokio", &["coplay_socket", "coplay_signaling", "coplay_tests", "coplay_benches", "xtask"]),
     ("web-sys", &["coplay_socket", "coplay_tests", "coplay_examples", "coplay_benches"]),
-    ("webrtc", &["coplay_socket"]),
+    ("webrtc", &["coplay_socket", "coplay_benches"]),
 ];
 
 /// What the protocol does not reach even through others, so that it stays without input, output, clock and engine.
