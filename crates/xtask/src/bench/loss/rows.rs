@@ -83,7 +83,7 @@ fn rows_of(case: Case, phases: &[Phase], seconds: u32, counted: &BTreeMap<u16, C
         let once = (case.stack == Stack::CoplayEvent).then(|| rounded(each(Kind::Once)));
         Row::of(case, percent, burst, all, Some(rounded(each(kind))), once)
     };
-    LOSSES.map(row).to_vec()
+    LOSSES.map(row).into()
 }
 
 /// Bytes that the sender of a phase sent in it.
@@ -221,7 +221,7 @@ pub(super) fn picture(rows: &[Row]) -> String {
             let name = format!("{percent} % lost{}", if burst { " in bursts" } else { "" });
             Group { name, spans: spans.map(span).filter(|span| span.most.is_finite()).collect() }
         };
-        Panel { title: title.to_owned(), groups: LOSSES.map(group).to_vec() }
+        Panel { title: title.to_owned(), groups: LOSSES.map(group).into() }
     };
     let title = "How late reliable messages are: bars from p50 to p99, lines to the latest; round trip 60 ms";
     plot(title, "ms, one way, 60 frames a second on both sides", &STACKS.map(Stack::name), &panels.map(panel))
