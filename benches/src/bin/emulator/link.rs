@@ -271,6 +271,23 @@ mod tests {
     }
 
     #[test]
+    fn a_path_begins_in_any_weather_and_a_burst_at_its_begin_is_no_longer_than_others() {
+        let mut link = Link::new(7);
+        let bursts = Some(Bursts { share: 0.2, length_ms: 50.0 });
+        link.set(Side::A, Conditions { bursts, ..Conditions::default() });
+        let mut arrived = |at: f64| {
+            let through = (0..1_000).filter(|port| {
+                link.send(ms(at), Side::A, stamped(ms(at), *port, 60));
+                link.next(ms(at)).is_some()
+            });
+            through.count()
+        };
+        let shares = [0.0, 50.0, 100.0, 1_000.0].map(|at| arrived(at) as f64 / 1_000.0);
+        assert!(shares.iter().all(|share| (0.76..0.84).contains(share)), "{shares:?}");
+        assert_eq!(link.counters(Side::A).udp_packets, 4_000);
+    }
+
+    #[test]
     fn what_does_not_fit_waits_and_what_does_not_fit_the_queue_is_dropped() {
         // 100 bytes each ms are 800 kbit/s: half of it fits.
         let narrow = Conditions { rate_kbit: Some(400.0), queue_bytes: 2_000, ..Conditions::default() };

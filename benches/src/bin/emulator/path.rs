@@ -138,19 +138,18 @@ impl<P> Path<P> {
         };
         let good_ms = length_ms * (1.0 - share) / share;
         let rng = &mut self.rng;
-        let mut lasts = |bad: bool| ms(-(1.0 - rng.unit()).ln() * if bad { length_ms } else { good_ms });
+        let lasts = |rng: &mut Rng, bad: bool| ms(-(1.0 - rng.unit()).ln() * if bad { length_ms } else { good_ms });
         // A time without end was long enough to forget how it began.
         let forgotten = self.weather.as_ref().is_none_or(|weather| now > weather.until + ms(1e3 * good_ms));
         if forgotten {
-            let until = now + lasts(false);
-            let bad = self.rng.chance(share);
-            self.weather = Some(Weather { bad, until });
+            let bad = rng.chance(share);
+            self.weather = Some(Weather { bad, until: now + lasts(rng, bad) });
             return bad;
         }
         self.weather.as_mut().is_some_and(|weather| {
             while weather.until <= now {
                 weather.bad = !weather.bad;
-                weather.until += lasts(weather.bad).max(Duration::from_micros(1));
+                weather.until += lasts(rng, weather.bad).max(Duration::from_micros(1));
             }
             weather.bad
         })
