@@ -16,6 +16,7 @@ use crate::{
 
 mod emulated;
 mod loss;
+mod narrow;
 mod nat;
 mod netns;
 mod peers;
@@ -35,6 +36,8 @@ enum What {
     /// Measure how late small reliable messages are where the path loses some: coplay's events, raw data channels,
     /// `matchbox_socket`, a WebSocket, renet (root, Linux; without root, coplay over its conditioner).
     Loss(loss::Options),
+    /// Measure how old state and how late events are while the path narrows to 200 kbit/s and widens again (root, Linux).
+    Narrow(narrow::Options),
     /// Connect peers through every kind of NAT, with and without TURN, in network namespaces of this machine (root, Linux).
     Nat(nat::Options),
     /// Measure what relaying adds to the round trip, in network namespaces of this machine (root, Linux).
@@ -50,6 +53,7 @@ enum What {
 pub(crate) fn bench(options: &Options) -> Result {
     match &options.what {
         What::Loss(options) => loss::bench(options),
+        What::Narrow(options) => narrow::bench(options),
         What::Nat(options) => nat::bench(options),
         What::Relay(options) => relay::bench(options),
         What::Signaling => signaling(),

@@ -7,8 +7,10 @@ use serde_json::json;
 
 use crate::{message::Message, platform, say, tally::Tally};
 
-/// What state that is sent beside the messages begins with, so that it is no message.
+/// What state that is sent beside the messages begins with, so that it is no message. When it was sent follows, in ms since
+/// 1970.
 const STATE: u8 = 0xff;
+const STATE_TIME: std::ops::Range<usize> = 1..9;
 
 /// One connection to one peer, as a game sees it.
 pub(crate) trait Connection {
@@ -66,6 +68,8 @@ pub(crate) struct Game {
     telling: Option<Order>,
     /// What the peer's next message is numbered, and in which phase.
     expected: (u16, u32),
+    /// When the newest state of the peer was sent.
+    newest: Option<f64>,
 }
 
 struct Sending {
@@ -78,8 +82,17 @@ struct Sending {
 
 impl Game {
     pub(crate) fn new(connection: Box<dyn Connection>, state: usize, seed: u64) -> Self {
-        let rng = Rng::new(seed);
-        Self { connection, rng, state, is_open: false, over: false, sending: None, telling: None, expected: (0, 0) }
+        Self {
+            connection,
+            rng: Rng::new(seed),
+            state,
+            is_open: false,
+            over: false,
+            sending: None,
+            telling: None,
+            expected: (0, 0),
+            newest: None,
+        }
     }
 
     /// Follows an order from now on, or has the peer follow it.
@@ -111,8 +124,11 @@ impl Game {
                     self.expect(phase, number, tally);
                 }
                 Some(Message::Order(order)) => self.start(order),
-                None => {}
+                None => self.newest = newer(self.newest, &bytes),
             }
+        }
+        if let Some(sent) = self.newest {
+            tally.age(platform::time_of_day() - sent);
         }
         if self.is_open {
             self.send(tally);
@@ -145,7 +161,11 @@ impl Game {
             }
         }
         if self.state > 0 {
-            self.connection.send(vec![STATE; self.state].into(), Way::Once);
+            let mut state = vec![STATE; self.state];
+            if let Some(time) = state.get_mut(STATE_TIME) {
+                time.copy_from_slice(&platform::time_of_day().to_le_bytes());
+            }
+            self.connection.send(state.into(), Way::Once);
         }
     }
 
@@ -161,6 +181,13 @@ impl Game {
             self.expected = (phase, number + 1);
         }
     }
+}
+
+/// When the newer of two states was sent: of the one that is known, and of what came.
+fn newer(known: Option<f64>, came: &[u8]) -> Option<f64> {
+    let time = came.get(STATE_TIME).filter(|_| came.first() == Some(&STATE));
+    let sent = time.and_then(|time| time.try_into().ok()).map(f64::from_le_bytes);
+    known.into_iter().chain(sent).reduce(f64::max)
 }
 
 #[cfg(test)]
@@ -245,11 +272,17 @@ mod tests {
     #[test]
     fn state_goes_once_each_frame_and_is_no_message() {
         let ([mut a, mut b], [sent, _]) = pair(500);
-        let mut tally = Tally::default();
+        let mut tally = Tally::new(true);
         a.frame(&mut tally);
         let sizes: Vec<_> = sent.borrow().iter().map(|(bytes, way)| (bytes.len(), *way)).collect();
         assert_eq!(sizes, [(500, Way::Once)]);
         b.frame(&mut tally);
         assert!(tally.is_empty());
+        // It was sent just now, and nothing newer came.
+        assert_eq!(tally.ages().len(), 1);
+        b.frame(&mut tally);
+        assert!(matches!(tally.ages(), [first, second] if first <= second && *second < 60_000.0));
+        assert_eq!(newer(Some(5.0), &[STATE]), Some(5.0));
+        assert_eq!(newer(None, &[0; 64]), None);
     }
 }

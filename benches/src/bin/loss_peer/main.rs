@@ -45,6 +45,8 @@ struct Settings {
     address: String,
     /// Bytes of state that each side sends each frame beside the messages.
     state: usize,
+    /// Whether to tell how old the newest state is in each frame.
+    ages: bool,
 }
 
 impl Settings {
@@ -65,6 +67,7 @@ impl Settings {
             count: number("count")?,
             address: text("address")?,
             state: number("state")?,
+            ages: value("ages").is_some_and(|value| value == "true"),
         })
     }
 }

@@ -30,7 +30,7 @@ mod websocket;
 /// Frames a second.
 const FRAMES: u32 = 60;
 /// Into so many parts is a frame divided, for games whose frames do not begin together.
-const PARTS: usize = 8;
+const PARTS: usize = 4;
 
 pub(super) fn run() {
     if let Err(reason) = play() {
@@ -53,7 +53,7 @@ fn play() -> Result<(), String> {
     if settings.leads {
         thread::spawn(move || read(&tell));
     }
-    let mut tally = Tally::default();
+    let mut tally = Tally::new(settings.ages);
     let (start, part) = (Instant::now(), Duration::from_secs(1) / FRAMES / PARTS as u32);
     let (mut due, mut second, mut open) = (start, 0, 0);
     for at in (0..PARTS).cycle() {
@@ -65,6 +65,7 @@ fn play() -> Result<(), String> {
         if start.elapsed().as_secs() > second {
             second = start.elapsed().as_secs();
             tally.tell();
+            tally.tell_ages();
             let now_open = games.iter().filter(|seat| seat.game.is_open()).count();
             if now_open != open {
                 open = now_open;

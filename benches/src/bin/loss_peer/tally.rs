@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use crate::say;
+use crate::{platform, say};
 
 /// Times in one line, at the most: a browser's console has to take it.
 const LINE: usize = 500;
@@ -13,6 +13,8 @@ const LINE: usize = 500;
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     phases: BTreeMap<u16, Counted>,
+    /// How old the newest state was in each frame, in ms; None if nobody asks.
+    ages: Option<Vec<f64>>,
 }
 
 #[derive(Debug, Default)]
@@ -27,6 +29,16 @@ pub(crate) struct Counted {
 }
 
 impl Tally {
+    pub(crate) fn new(ages: bool) -> Self {
+        Self { phases: BTreeMap::new(), ages: ages.then(Vec::new) }
+    }
+
+    pub(crate) fn age(&mut self, ms: f64) {
+        if let Some(ages) = &mut self.ages {
+            ages.push((ms * 10.0).round() / 10.0);
+        }
+    }
+
     pub(crate) fn sent(&mut self, phase: u16) {
         self.phase(phase).sent += 1;
     }
@@ -60,6 +72,13 @@ impl Tally {
         }
     }
 
+    /// Tells how old state was since this was last told.
+    pub(crate) fn tell_ages(&mut self) {
+        if let Some(ages) = self.ages.as_mut().filter(|ages| !ages.is_empty()) {
+            say(&json!({ "event": "ages", "at": platform::time_of_day(), "ages": std::mem::take(ages) }));
+        }
+    }
+
     pub(crate) fn phase(&mut self, phase: u16) -> &mut Counted {
         self.phases.entry(phase).or_default()
     }
@@ -67,5 +86,10 @@ impl Tally {
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.phases.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn ages(&self) -> &[f64] {
+        self.ages.as_deref().unwrap_or_default()
     }
 }

@@ -37,13 +37,14 @@ fn play() -> Result<(), String> {
         .enumerate()
         .map(|(number, connection)| Game::new(connection, settings.state, number as u64))
         .collect();
-    let mut tally = Tally::default();
+    let mut tally = Tally::new(settings.ages);
     let (mut told, mut open) = (time_of_day(), 0);
     each_frame(move || {
         games.iter_mut().for_each(|game| game.frame(&mut tally));
         if time_of_day() - told > 1e3 {
             told = time_of_day();
             tally.tell();
+            tally.tell_ages();
             let now_open = games.iter().filter(|game| game.is_open()).count();
             if now_open != open {
                 open = now_open;

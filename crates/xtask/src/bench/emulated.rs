@@ -41,6 +41,10 @@ pub(super) struct Conditions {
     /// 0 to 1.
     pub(super) loss: f64,
     pub(super) bursts: Option<Bursts>,
+    /// What goes through between two ends, in kbit/s of IP packets. None: any amount.
+    pub(super) rate_kbit: Option<f64>,
+    /// Bytes that may wait for that. Packets beyond are lost.
+    pub(super) queue_bytes: u32,
 }
 
 /// Times in which all is lost.
@@ -57,6 +61,8 @@ pub(super) struct Bursts {
 pub(super) struct Sent {
     pub(super) udp_bytes: u64,
     pub(super) tcp_bytes: u64,
+    /// The most bytes that waited between two ends, since the mark before.
+    pub(super) most_queued: u64,
 }
 
 /// What both had sent when an order of this label was given.

@@ -1,7 +1,7 @@
 //! How late are small reliable messages where the path loses some: coplay's events, and what else a game could use?
 //!
 //! Each case (a stack, a pair, a pattern) has a path of its own, an emulated one between two namespaces, with many connections
-//! over it; all cases of a pair are measured at the same time, so that whatever else the machine does befalls all of them.
+//! over it; all stacks are measured at the same time, so that whatever else the machine does befalls all of them.
 //! Without root, only coplay is measured, over its conditioner.
 
 use std::{
@@ -28,7 +28,7 @@ use crate::{
     tools, web,
 };
 
-mod cell;
+pub(super) mod cell;
 mod conditioned;
 mod rows;
 
@@ -64,7 +64,7 @@ pub(crate) struct Options {
     #[arg(long)]
     quick: bool,
     /// How long each loss is measured in each direction, in seconds.
-    #[arg(long, default_value_t = 10, conflicts_with = "quick", value_parser = clap::value_parser!(u32).range(1..=600))]
+    #[arg(long, default_value_t = 8, conflicts_with = "quick", value_parser = clap::value_parser!(u32).range(1..=600))]
     seconds: u32,
     /// Only these stacks.
     #[arg(long, value_enum, value_delimiter = ',')]
@@ -81,7 +81,7 @@ pub(crate) struct Options {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
 #[value(rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
-enum Stack {
+pub(super) enum Stack {
     /// Events, as the plugin sends them.
     CoplayEvent,
     /// A reliable, ordered channel of the `webrtc` crate; the browser's own, there.
@@ -117,7 +117,7 @@ impl Stack {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
 #[value(rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
-enum Pair {
+pub(super) enum Pair {
     NativeNative,
     NativeWeb,
 }
@@ -125,7 +125,7 @@ enum Pair {
 /// When messages are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Pattern {
+pub(super) enum Pattern {
     /// One every 200 ms.
     Lone,
     /// 20 a second.
@@ -137,19 +137,19 @@ const PATTERNS: [Pattern; 2] = [Pattern::Lone, Pattern::Steady];
 /// How messages go: see `Way` of the peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Way {
+pub(super) enum Way {
     Reliably,
     Once,
 }
 
 /// What is measured as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Case {
-    stack: Stack,
-    pair: Pair,
-    pattern: Pattern,
+pub(super) struct Case {
+    pub(super) stack: Stack,
+    pub(super) pair: Pair,
+    pub(super) pattern: Pattern,
     /// Beside 30 kB a second of live state each way.
-    state: bool,
+    pub(super) state: bool,
 }
 
 impl Case {
@@ -221,7 +221,8 @@ impl Phase {
 }
 
 /// The path without loss.
-const CLEAN: Conditions = Conditions { delay_ms: DELAY_MS, jitter_ms: JITTER_MS, loss: 0.0, bursts: None };
+const CLEAN: Conditions =
+    Conditions { delay_ms: DELAY_MS, jitter_ms: JITTER_MS, loss: 0.0, bursts: None, rate_kbit: None, queue_bytes: 0 };
 
 /// All phases, in the order in which they are measured.
 fn phases() -> Vec<Phase> {
@@ -266,24 +267,24 @@ pub(crate) fn bench(options: &Options) -> Result {
     }
 }
 
-/// What is measured at the same time. Browsers take more of the machine, so their patterns take turns.
+/// What is measured at the same time: as much as leaves the machine idle for more than half of the time. Live state and browsers
+/// take more of it than all the rest, so they have turns of their own.
 fn groups(stacks: &[Stack], pairs: &[Pair]) -> Vec<Vec<Case>> {
-    let case = |stack: Stack, pair, pattern, state| Case { stack, pair, pattern, state };
+    let native = |state: bool| -> Vec<Case> {
+        let all = stacks.iter().filter(move |stack| !state || **stack == Stack::CoplayEvent);
+        let pair = Pair::NativeNative;
+        all.flat_map(move |&stack| PATTERNS.map(|pattern| Case { stack, pair, pattern, state })).collect()
+    };
+    let web = |pattern| -> Vec<Case> {
+        let all = stacks.iter().filter(|stack| stack.is_for_browsers());
+        all.map(|&stack| Case { stack, pair: Pair::NativeWeb, pattern, state: false }).collect()
+    };
     let mut groups = Vec::new();
     if pairs.contains(&Pair::NativeNative) {
-        let plain =
-            stacks.iter().flat_map(|&stack| PATTERNS.map(|pattern| case(stack, Pair::NativeNative, pattern, false)));
-        let beside = stacks
-            .iter()
-            .filter(|stack| **stack == Stack::CoplayEvent)
-            .flat_map(|&stack| PATTERNS.map(|pattern| case(stack, Pair::NativeNative, pattern, true)));
-        groups.push(plain.chain(beside).collect());
+        groups.extend([native(false), native(true)]);
     }
     if pairs.contains(&Pair::NativeWeb) {
-        for pattern in PATTERNS {
-            let web = stacks.iter().filter(|stack| stack.is_for_browsers());
-            groups.push(web.map(|&stack| case(stack, Pair::NativeWeb, pattern, false)).collect());
-        }
+        groups.extend(PATTERNS.map(web));
     }
     groups.retain(|group: &Vec<_>| !group.is_empty());
     groups
@@ -307,7 +308,7 @@ fn emulated(groups: &[Vec<Case>], seconds: u32) -> Result<Vec<Row>> {
     for group in groups {
         let names: Vec<_> = group.iter().map(|case| case.name()).collect();
         steps.next(&names.join(", "));
-        let cells = group.iter().map(|&case| Cell::start(case, &programs, page.as_deref(), &place));
+        let cells = group.iter().map(|&case| Cell::start(case, false, &programs, page.as_deref(), &place));
         let mut cells: Vec<_> = cells.collect::<Result<_>>()?;
         cells.iter_mut().try_for_each(Cell::opened)?;
         rows.extend(measure(&mut cells, seconds)?);
@@ -315,7 +316,8 @@ fn emulated(groups: &[Vec<Case>], seconds: u32) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn build() -> Result<PathBuf> {
+/// Builds what runs here, optimised; returns its folder.
+pub(super) fn build() -> Result<PathBuf> {
     let mut command = cargo();
     command.args(["build", "--release", "-p", "coplay_benches", "-p", "coplay_signaling", "--bin", emulated::PROGRAM]);
     run(command.args(["--bin", cell::PROGRAM, "--bin", "coplay-signaling"]))?;
@@ -331,8 +333,10 @@ fn measure(cells: &mut [Cell], seconds: u32) -> Result<Vec<Row>> {
         let seconds = phase.seconds(seconds);
         for cell in &mut *cells {
             cell.set("clean", CLEAN)?;
-            if phase.kind != Kind::Once || cell.case.stack == Stack::CoplayEvent {
-                cell.tell(phase, seconds)?;
+            if let Some(way) = phase.way()
+                && (way == Way::Reliably || cell.case.stack == Stack::CoplayEvent)
+            {
+                cell.tell(phase.number, seconds, way, phase.by_a)?;
             }
         }
         pause(TELLING)?;
@@ -376,7 +380,8 @@ impl Phase {
     }
 }
 
-fn pause(time: Duration) -> Result {
+/// Waits, unless the person stops it.
+pub(super) fn pause(time: Duration) -> Result {
     let start = Instant::now();
     while start.elapsed() < time {
         interrupt::check()?;

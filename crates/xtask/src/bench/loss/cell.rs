@@ -2,8 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    env,
-    path::Path,
+    env, fs,
+    path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
 };
@@ -11,7 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Case, Pair, Pattern, Phase, Stack, Way};
+use super::{Case, Pair, Pattern, Stack, Way};
 use crate::{
     bench::{
         emulated::{A, Conditions, Emulated, Mark, Side},
@@ -23,8 +23,8 @@ use crate::{
 };
 
 /// The program of the peers, and their page.
-pub(super) const PROGRAM: &str = "loss_peer";
-pub(super) const INDEX: &str = "benches/src/bin/loss_peer/index.html";
+pub(in crate::bench) const PROGRAM: &str = "loss_peer";
+pub(in crate::bench) const INDEX: &str = "benches/src/bin/loss_peer/index.html";
 /// What a line of theirs begins with.
 const MARK: &str = "loss_peer {";
 
@@ -39,7 +39,7 @@ const PEER: u16 = 4000;
 /// Bytes of live state in each frame, where there is any: 30 kB a second.
 const STATE: usize = 500;
 /// Frames a second, of every peer.
-pub(super) const FRAMES: u32 = 60;
+pub(in crate::bench) const FRAMES: u32 = 60;
 
 /// What a peer says.
 #[derive(Deserialize)]
@@ -48,24 +48,34 @@ enum Said {
     Ready,
     Open { count: usize },
     Counted { phase: u16, sent: u64, twice: u64, skipped: u64, times: Vec<f64> },
+    Ages(Ages),
     Closed { reason: String },
     Failed { reason: String },
 }
 
+/// How old the newest state was in each frame of a second.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub(in crate::bench) struct Ages {
+    /// When it was over, in ms since 1970.
+    pub(in crate::bench) at: f64,
+    /// In ms.
+    pub(in crate::bench) ages: Vec<f64>,
+}
+
 /// What became of the messages of one phase.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Counted {
-    pub(super) sent: u64,
+pub(in crate::bench) struct Counted {
+    pub(in crate::bench) sent: u64,
     /// That came again.
-    pub(super) twice: u64,
+    pub(in crate::bench) twice: u64,
     /// That had not come when a later one did.
-    pub(super) skipped: u64,
+    pub(in crate::bench) skipped: u64,
     /// How long each took that came, in ms.
-    pub(super) times: Vec<f64>,
+    pub(in crate::bench) times: Vec<f64>,
 }
 
 impl Counted {
-    pub(super) fn add(&mut self, more: &Self) {
+    pub(in crate::bench) fn add(&mut self, more: &Self) {
         self.sent += more.sent;
         self.twice += more.twice;
         self.skipped += more.skipped;
@@ -75,7 +85,7 @@ impl Counted {
 
 /// What side A is told.
 #[derive(Serialize)]
-pub(super) struct Order {
+pub(in crate::bench) struct Order {
     phase: u16,
     count: u32,
     every: u32,
@@ -84,18 +94,35 @@ pub(super) struct Order {
 }
 
 /// A case that runs.
-pub(super) struct Cell {
-    pub(super) case: Case,
+pub(in crate::bench) struct Cell {
+    pub(in crate::bench) case: Case,
     a: Running,
     b: Running,
     _servers: Vec<Running>,
     link: Emulated,
+    /// What the browser stored, tens of MB.
+    profile: Option<PathBuf>,
+}
+
+impl Drop for Cell {
+    fn drop(&mut self) {
+        self.b.stop();
+        if let Some(profile) = &self.profile {
+            let _ = fs::remove_dir_all(profile);
+        }
+    }
 }
 
 impl Cell {
-    /// Starts the servers and both sides; the path is perfect until it is set. `programs`: the folder with all of them, `page`:
-    /// that of the page.
-    pub(super) fn start(case: Case, programs: &Path, page: Option<&Path>, place: &Path) -> Result<Self> {
+    /// Starts the servers and both sides; the path is perfect until it is set. `ages`: whether to tell how old state is;
+    /// `programs`: the folder with all programs, `page`: that of the page.
+    pub(in crate::bench) fn start(
+        case: Case,
+        ages: bool,
+        programs: &Path,
+        page: Option<&Path>,
+        place: &Path,
+    ) -> Result<Self> {
         let name = case.name();
         let place = place.join(&name);
         make_dir(&place)?;
@@ -117,6 +144,7 @@ impl Cell {
             ("count", case.count().to_string()),
             ("address", format!("{A}:{port}")),
             ("state", state.to_string()),
+            ("ages", ages.to_string()),
         ];
         let peer = |side: &str| {
             let mut command = Command::new(programs.join(PROGRAM));
@@ -145,11 +173,12 @@ impl Cell {
                 Running::start(PROGRAM, &mut link.inside(Side::B, &browser), Some(&place.join("b.log")))?
             }
         };
-        Ok(Self { case, a, b, _servers: servers, link })
+        let profile = (case.pair == Pair::NativeWeb).then(|| browser::profile("b", &place));
+        Ok(Self { case, a, b, _servers: servers, link, profile })
     }
 
     /// Waits until all connections are open on both sides.
-    pub(super) fn opened(&mut self) -> Result {
+    pub(in crate::bench) fn opened(&mut self) -> Result {
         let all = self.case.count();
         for side in [&mut self.a, &mut self.b] {
             until(side, "open all connections", |said| matches!(said, Said::Open { count } if *count == all))
@@ -158,21 +187,20 @@ impl Cell {
         Ok(())
     }
 
-    /// Has the messages of a phase sent, so many seconds long.
-    pub(super) fn tell(&mut self, phase: &Phase, seconds: u32) -> Result {
-        let Some(way) = phase.way() else { return Ok(()) };
-        self.a.tell(&json!(self.case.order(phase.number, seconds, way, phase.by_a)))
+    /// Has messages sent for so many seconds, by side A or by side B, and counted under this number.
+    pub(in crate::bench) fn tell(&mut self, phase: u16, seconds: u32, way: Way, by_a: bool) -> Result {
+        self.a.tell(&json!(self.case.order(phase, seconds, way, by_a)))
     }
 
     /// Changes the path.
-    pub(super) fn set(&mut self, label: &str, conditions: Conditions) -> Result {
+    pub(in crate::bench) fn set(&mut self, label: &str, conditions: Conditions) -> Result {
         self.a.check()?;
         self.b.check()?;
         self.link.set(label, conditions)
     }
 
     /// What became of the messages so far, by phase, and what went over the path.
-    pub(super) fn counted(&self) -> Result<(BTreeMap<u16, Counted>, Vec<Mark>)> {
+    pub(in crate::bench) fn counted(&self) -> Result<(BTreeMap<u16, Counted>, Vec<Mark>)> {
         let mut phases = BTreeMap::<u16, Counted>::new();
         for side in [&self.a, &self.b] {
             for (phase, counted) in read(&side.log()).map_err(|error| format!("{}: {error}", self.case.name()))? {
@@ -182,8 +210,14 @@ impl Cell {
         Ok((phases, self.link.marks()?))
     }
 
+    /// How old state was, as both sides saw it.
+    pub(in crate::bench) fn ages(&self) -> Result<Vec<Ages>> {
+        let said = said(&self.a.log(), MARK)?.into_iter().chain(said(&self.b.log(), MARK)?);
+        Ok(said.filter_map(|said| if let Said::Ages(ages) = said { Some(ages) } else { None }).collect())
+    }
+
     /// Why connections ended that were not to.
-    pub(super) fn closed(&self) -> Result<Vec<String>> {
+    pub(in crate::bench) fn closed(&self) -> Result<Vec<String>> {
         let logs = said(&self.a.log(), MARK)?.into_iter().chain(said(&self.b.log(), MARK)?);
         Ok(logs.filter_map(|said| if let Said::Closed { reason } = said { Some(reason) } else { None }).collect())
     }
@@ -191,7 +225,7 @@ impl Cell {
 
 impl Case {
     /// To send for so many seconds.
-    pub(super) const fn order(self, phase: u16, seconds: u32, way: Way, by_a: bool) -> Order {
+    pub(in crate::bench) const fn order(self, phase: u16, seconds: u32, way: Way, by_a: bool) -> Order {
         let every = self.pattern.every();
         Order { phase, count: seconds * FRAMES / every, every, way, by_a }
     }
@@ -208,7 +242,7 @@ impl Pattern {
 }
 
 /// What one side said of the messages, by phase.
-pub(super) fn read(log: &str) -> Result<BTreeMap<u16, Counted>> {
+pub(in crate::bench) fn read(log: &str) -> Result<BTreeMap<u16, Counted>> {
     let mut phases = BTreeMap::<u16, Counted>::new();
     for said in said(log, MARK)? {
         match said {
@@ -216,7 +250,7 @@ pub(super) fn read(log: &str) -> Result<BTreeMap<u16, Counted>> {
                 phases.entry(phase).or_default().add(&Counted { sent, twice, skipped, times });
             }
             Said::Failed { reason } => return Err(reason),
-            Said::Ready | Said::Open { .. } | Said::Closed { .. } => {}
+            Said::Ready | Said::Open { .. } | Said::Ages(_) | Said::Closed { .. } => {}
         }
     }
     Ok(phases)
