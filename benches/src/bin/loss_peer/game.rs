@@ -47,7 +47,8 @@ pub(crate) struct Order {
     pub(crate) way: Way,
 }
 
-/// An order, and who is to follow it.
+/// An order, and who is to follow it. A page, which is side B, is told by the connection alone.
+#[cfg(not(target_arch = "wasm32"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Told {
     #[serde(flatten)]
@@ -96,6 +97,7 @@ impl Game {
     }
 
     /// Follows an order from now on, or has the peer follow it.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn obey(&mut self, told: Told) {
         if told.by_a { self.start(told.order) } else { self.telling = Some(told.order) }
     }
