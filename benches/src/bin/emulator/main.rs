@@ -3,7 +3,7 @@
 //!
 //! `emulator --a NAME --b NAME [--seed N]` makes the devices, says `{"event":"ready"}`, and runs until its standard input
 //! ends. Who called it moves each device into its namespace (`ip link set NAME netns SPACE`), which the open device does
-//! not mind. Each line of its input is an [`Order`]; each is answered by a line with what was sent so far.
+//! not mind. Each line of its input is an `Order` (`devices.rs`); each is answered by a line with what was sent so far.
 //!
 //! Each pair of ends (protocol, addresses, ports) has a path of its own in each direction: so many pairs of peers can be
 //! measured at once, and none of them is in another's way.

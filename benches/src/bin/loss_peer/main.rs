@@ -11,7 +11,7 @@
 //!
 //! Both sides read the clock of one machine. A browser gives it in steps of 0.1 ms or less.
 //!
-//! Side A is told by its standard input what to do ([`game::Order`]) and tells side B by the connection itself. What it
+//! Side A is told by its standard input what to do (`game::Told`) and tells side B by the connection itself. What it
 //! says are lines `loss_peer {..}`, once a second.
 #![forbid(unsafe_code)]
 

@@ -49,12 +49,14 @@ pub(super) struct Row {
     /// Of IP packets that the sender sent, headers and all its other traffic to that peer included, for each message that was
     /// delivered. Beside live state: what comes on top of it.
     pub(super) bytes_per_message: Option<f64>,
-    /// The same, had each message been sent once and never again. coplay alone.
+    /// What a message adds that is sent once, as state is, and never again: beyond what goes to the peer anyway. coplay alone.
     pub(super) bytes_of_one_send: Option<f64>,
     pub(super) duplicated: u64,
     pub(super) out_of_order: u64,
     /// Of live state, each way, beside the messages.
     pub(super) state_kb_s: u32,
+    /// Connections of the case that ended before all was measured, at whichever loss.
+    pub(super) closed: usize,
 }
 
 /// The rows of all cases that ran.
@@ -62,7 +64,9 @@ pub(super) fn of(cells: &[Cell], phases: &[Phase], seconds: u32) -> Result<Vec<R
     let mut rows = Vec::new();
     for cell in cells {
         let (counted, marks) = cell.counted()?;
-        rows.extend(rows_of(cell.case, phases, seconds, &counted, &marks));
+        let closed = cell.closed()?.len();
+        let rows_of = rows_of(cell.case, phases, seconds, &counted, &marks);
+        rows.extend(rows_of.into_iter().map(|row| Row { closed, ..row }));
     }
     Ok(rows)
 }
@@ -72,16 +76,19 @@ fn rows_of(case: Case, phases: &[Phase], seconds: u32, counted: &BTreeMap<u16, C
     let bytes = |phase: &Phase| window(case.stack, phase, marks).unwrap_or_default() as f64;
     let length = |phase: &Phase| f64::from(phase.seconds(seconds));
     let quiet = of_kind(Kind::Quiet).map(bytes).sum::<f64>() / of_kind(Kind::Quiet).map(length).sum::<f64>();
-    // What live state takes anyway is not counted; what keeps a connection alive is.
-    let net = |phase: &Phase| bytes(phase) - if case.state { quiet * length(phase) } else { 0.0 };
+    // Beyond what goes over the path anyway.
+    let more = |phase: &Phase| bytes(phase) - quiet * length(phase);
     let delivered = |phase: &Phase| counted.get(&phase.number).map_or(0.0, |counted| counted.times.len() as f64);
-    let each = |kind: Kind| of_kind(kind).map(net).sum::<f64>() / of_kind(kind).map(delivered).sum::<f64>();
+    let each = |kind: Kind, bytes: f64| rounded(bytes / of_kind(kind).map(delivered).sum::<f64>());
+    let once = each(Kind::Once, of_kind(Kind::Once).map(more).sum());
     let row = |(percent, burst): (f64, bool)| {
         let kind = Kind::Measured { percent, burst };
         let mut all = Counted::default();
         of_kind(kind).filter_map(|phase| counted.get(&phase.number)).for_each(|counted| all.add(counted));
-        let once = (case.stack == Stack::CoplayEvent).then(|| rounded(each(Kind::Once)));
-        Row::of(case, percent, burst, all, Some(rounded(each(kind))), once)
+        // What keeps a connection alive is counted; live state is not.
+        let sent = if case.state { of_kind(kind).map(more).sum() } else { of_kind(kind).map(bytes).sum() };
+        let once = (case.stack == Stack::CoplayEvent).then_some(once);
+        Row::of(case, percent, burst, all, Some(each(kind, sent)), once)
     };
     LOSSES.map(row).into()
 }
@@ -123,6 +130,7 @@ impl Row {
             duplicated: all.twice,
             out_of_order: all.skipped,
             state_kb_s: if case.state { STATE_KB_S } else { 0 },
+            closed: 0,
         }
     }
 
@@ -138,6 +146,7 @@ impl Row {
                 faults.push(format!("{}: {what} is {is:.1}, and {most:.1} at most", self.title()));
             }
         };
+        most("connections that ended", self.closed as f64, 0.0);
         most("messages lost", self.sent as f64 - self.delivered as f64, 0.0);
         most("messages twice", self.duplicated as f64, 0.0);
         most("messages out of order", self.out_of_order as f64, 0.0);
@@ -265,8 +274,8 @@ mod tests {
             (Some("coplay_event"), Some("native_native"))
         );
         assert_eq!((rows[0].sent, rows[0].delivered, rows[0].p50_ms, rows[0].max_ms), (20, 20, 5.0, 6.0));
-        // Phases 5 and 6 sent 1,100 bytes for 20 messages; phases 3 and 4 sent 700.
-        assert_eq!((rows[0].bytes_per_message, rows[0].bytes_of_one_send), (Some(55.0), Some(35.0)));
+        // Phases 5 and 6 sent 1,100 bytes for 20 messages; phases 3 and 4 sent 700, and 1 and 2 sent 25 a second.
+        assert_eq!((rows[0].bytes_per_message, rows[0].bytes_of_one_send), (Some(55.0), Some(20.0)));
         assert!(rows[4].burst);
     }
 
@@ -282,6 +291,8 @@ mod tests {
         assert_eq!(other.faults(), Vec::<String>::new());
         let lost = Row { sent: 1_001, ..row(vec![40.0; 1_000], 0.0) };
         assert!(lost.faults()[0].contains("lost is 1.0"), "{:?}", lost.faults());
+        let closed = Row { closed: 1, ..row(vec![40.0; 1_000], 0.0) };
+        assert_eq!(closed.faults().len(), 1);
         let dear = Row { bytes_per_message: Some(301.0), ..row(vec![40.0; 1_000], 0.0) };
         assert_eq!(dear.faults().len(), 1);
         assert!(!row(Vec::new(), 0.0).faults().is_empty(), "nothing came");
