@@ -6,7 +6,7 @@
 //! The time from when the game of one side hands a message over, in a frame, until the game of the other side takes it, in a
 //! frame. All stacks are used alike, as games use them: a stack does what it can between frames, on threads of its own or
 //! in the browser's events, and is asked for messages once a frame. So each is later than the path by half a frame on
-//! average and a frame at the most; the frames of the two sides are apart by every possible share of a frame, spread over the
+//! average and a frame at the most; the frames of the two sides are apart by another quarter of a frame in each of the
 //! connections. `renet` has no threads of its own: it is driven once a frame, as `bevy_renet` drives it.
 //!
 //! Both sides read the clock of one machine. A browser gives it in steps of 0.1 ms or less.

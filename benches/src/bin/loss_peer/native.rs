@@ -102,7 +102,7 @@ fn games(settings: &Settings, arguments: &[String]) -> Result<Vec<Seat>, String>
     Ok(connect(settings)?.into_iter().enumerate().map(|connection| seat(connection, settings.leads)).collect())
 }
 
-/// Side B's frames are later than side A's by every possible part.
+/// Side B's frames are later than side A's by another part in each connection.
 const fn part_of(number: usize, leads: bool, count: usize) -> usize {
     let later = if leads || count == 0 { 0 } else { number * PARTS / count };
     (number + later) % PARTS

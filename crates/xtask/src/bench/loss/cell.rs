@@ -181,8 +181,7 @@ impl Cell {
     pub(in crate::bench) fn opened(&mut self) -> Result {
         let all = self.case.count();
         for side in [&mut self.a, &mut self.b] {
-            until(side, "open all connections", |said| matches!(said, Said::Open { count } if *count == all))
-                .map_err(|error| format!("{}: {error}", self.case.name()))?;
+            opened(side, all).map_err(|error| format!("{}: {error}", self.case.name()))?;
         }
         Ok(())
     }
@@ -254,6 +253,11 @@ pub(in crate::bench) fn read(log: &str) -> Result<BTreeMap<u16, Counted>> {
         }
     }
     Ok(phases)
+}
+
+/// Waits until a peer has so many open connections.
+pub(in crate::bench) fn opened(peer: &mut Running, all: usize) -> Result {
+    until(peer, "open all connections", |said| matches!(said, Said::Open { count } if *count == all))
 }
 
 /// Waits until a peer said this.

@@ -15,8 +15,8 @@ use crate::{
     run::{Result, Running, Steps, cargo, run, target},
 };
 
-/// For the pairs to meet.
-const MEETING: Duration = Duration::from_secs(2);
+/// Pairs of each loss and pattern.
+const PAIRS: usize = 6;
 
 /// Measures every loss and pattern at the same time, each in a process.
 pub(super) fn measure(seconds: u32) -> Result<Vec<Row>> {
@@ -33,15 +33,16 @@ pub(super) fn measure(seconds: u32) -> Result<Vec<Row>> {
             let name = format!("conditioned-{}-{percent}-{burst}", case.name());
             let mut command = Command::new(target()?.join("release").join(cell::PROGRAM));
             command.args(["--stack", "conditioned", "--side", "a", "--address", "none", "--state", "0"]);
-            command.args(["--count", &case.count().to_string(), "--loss", &percent.to_string()]);
+            command.args(["--count", &PAIRS.to_string(), "--loss", &percent.to_string()]);
             command.args(["--burst", &burst.to_string()]);
             command.args(["--delay", &DELAY_MS.to_string(), "--jitter", &JITTER_MS.to_string()]);
             let log = place.join(format!("{name}.log"));
             running.push((case, percent, burst, Running::start_listening(&name, &mut command, Some(&log))?));
         }
     }
-    pause(MEETING)?;
     for (case, _, _, peers) in &mut running {
+        // Both sides are within.
+        cell::opened(peers, 2 * PAIRS)?;
         peers.tell(&json!(case.order(1, seconds, Way::Reliably, true)))?;
     }
     pause(Duration::from_secs(seconds.into()) + ENDING + DRAIN)?;
