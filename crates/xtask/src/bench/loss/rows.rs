@@ -49,7 +49,7 @@ pub(super) struct Row {
     /// Of IP packets that the sender sent, headers and all its other traffic to that peer included, for each message that was
     /// delivered. Beside live state: what comes on top of it.
     pub(super) bytes_per_message: Option<f64>,
-    /// What a message adds that is sent once, as state is, and never again: beyond what goes to the peer anyway. coplay alone.
+    /// The same, had each message been sent once, as state is, and never again. coplay alone.
     pub(super) bytes_of_one_send: Option<f64>,
     pub(super) duplicated: u64,
     pub(super) out_of_order: u64,
@@ -80,15 +80,16 @@ fn rows_of(case: Case, phases: &[Phase], seconds: u32, counted: &BTreeMap<u16, C
     let more = |phase: &Phase| bytes(phase) - quiet * length(phase);
     let delivered = |phase: &Phase| counted.get(&phase.number).map_or(0.0, |counted| counted.times.len() as f64);
     let each = |kind: Kind, bytes: f64| rounded(bytes / of_kind(kind).map(delivered).sum::<f64>());
-    let once = each(Kind::Once, of_kind(Kind::Once).map(more).sum());
+    // What keeps a connection alive is counted; live state is not.
+    let sent =
+        |kind: Kind| -> f64 { if case.state { of_kind(kind).map(more).sum() } else { of_kind(kind).map(bytes).sum() } };
+    let once = each(Kind::Once, sent(Kind::Once));
     let row = |(percent, burst): (f64, bool)| {
         let kind = Kind::Measured { percent, burst };
         let mut all = Counted::default();
         of_kind(kind).filter_map(|phase| counted.get(&phase.number)).for_each(|counted| all.add(counted));
-        // What keeps a connection alive is counted; live state is not.
-        let sent = if case.state { of_kind(kind).map(more).sum() } else { of_kind(kind).map(bytes).sum() };
         let once = (case.stack == Stack::CoplayEvent).then_some(once);
-        Row::of(case, percent, burst, all, Some(each(kind, sent)), once)
+        Row::of(case, percent, burst, all, Some(each(kind, sent(kind))), once)
     };
     LOSSES.map(row).into()
 }
@@ -147,7 +148,7 @@ impl Row {
             }
         };
         most("connections that ended", self.closed as f64, 0.0);
-        most("messages lost", self.sent as f64 - self.delivered as f64, 0.0);
+        most("messages lost", self.sent.abs_diff(self.delivered) as f64, 0.0);
         most("messages twice", self.duplicated as f64, 0.0);
         most("messages out of order", self.out_of_order as f64, 0.0);
         most("p50", self.p50_ms, DELAY_MS + P50_FRAMES * 1e3 / f64::from(FRAMES));
@@ -274,8 +275,11 @@ mod tests {
             (Some("coplay_event"), Some("native_native"))
         );
         assert_eq!((rows[0].sent, rows[0].delivered, rows[0].p50_ms, rows[0].max_ms), (20, 20, 5.0, 6.0));
-        // Phases 5 and 6 sent 1,100 bytes for 20 messages; phases 3 and 4 sent 700, and 1 and 2 sent 25 a second.
-        assert_eq!((rows[0].bytes_per_message, rows[0].bytes_of_one_send), (Some(55.0), Some(20.0)));
+        // Phases 5 and 6 sent 1,100 bytes for 20 messages; phases 3 and 4 sent 700.
+        assert_eq!((rows[0].bytes_per_message, rows[0].bytes_of_one_send), (Some(55.0), Some(35.0)));
+        // Beside state, the 25 bytes a second are left out that phases 1 and 2 sent without any message.
+        let beside = rows_of(Case { state: true, ..CASE }, &phases, 10, &by_phase, &marks);
+        assert_eq!((beside[0].bytes_per_message, beside[0].bytes_of_one_send), (Some(30.0), Some(20.0)));
         assert!(rows[4].burst);
     }
 
