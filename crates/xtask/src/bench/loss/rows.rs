@@ -234,7 +234,7 @@ pub(super) fn picture(rows: &[Row]) -> String {
         Panel { title: title.to_owned(), groups: LOSSES.map(group).into() }
     };
     let title = "How late reliable messages are: bars from p50 to p99, lines to the latest; round trip 60 ms";
-    plot(title, "ms, one way, 60 frames a second on both sides", &STACKS.map(Stack::name), &panels.map(panel))
+    plot(title, "ms, one way", &STACKS.map(Stack::name), &panels.map(panel))
 }
 
 #[cfg(test)]
