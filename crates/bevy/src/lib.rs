@@ -165,6 +165,7 @@ pub use control::{ControlledBy, Mine, NetEntity, Owned, Shared, Simulated};
 pub use coplay_proto::{
     MemberId, NetId, PeerId, Topology,
     conditioner::{Bursts, Conditions},
+    link::{Cause as QualityCause, Quality as PeerQuality},
     session::{Denied, DisconnectReason, Target},
     signal::{
         IceServer, SignalError,
@@ -201,7 +202,8 @@ pub mod prelude {
         AppNetExt, ChangeRoom, ControlledBy, CoplayPlugins, DisconnectReason, JoinRoom, KickPeer, LeaveRoom, Lobbies,
         LobbiesChanged, LobbiesFailed, LobbiesState, Lobby, MatchWaiting, Metadata, Mine, NetCommandsExt, NetEntity,
         NetEvent, NetField, NetInput, NetSystems, Networked, Owned, PathKind, Peer, PeerDenied, PeerId, PeerJoined,
-        PeerLeft, PeerPath, PeerRefused, PlayerEntered, Received, Room, RoomChanged, RoomDenied, RoomFailed, RoomState,
-        SceneId, Shared, Simulate, Simulated, Target, Topology, Unresponsive, UnwatchLobbies, WatchLobbies,
+        PeerLeft, PeerPath, PeerQuality, PeerRefused, PlayerEntered, QualityCause, Received, Room, RoomChanged,
+        RoomDenied, RoomFailed, RoomState, SceneId, Shared, Simulate, Simulated, Target, Topology, Unresponsive,
+        UnwatchLobbies, WatchLobbies,
     };
 }

@@ -168,6 +168,7 @@ pub(crate) fn cargo() -> Command {
     }
     if LINTING.load(Ordering::Relaxed) {
         // As `cargo clippy` calls it, which can only check: so all is compiled once, not once to check and once to run.
+        // The odd word is what cargo-clippy puts between arguments.
         command.env("RUSTC_WORKSPACE_WRAPPER", "clippy-driver").env("CLIPPY_ARGS", "-Dwarnings__CLIPPY_HACKERY__");
     }
     command

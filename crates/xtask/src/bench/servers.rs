@@ -108,15 +108,13 @@ pub(super) fn page(query: &str) -> String {
     format!("http://{SERVER}:{PAGE_PORT}/?{query}")
 }
 
-/// The configuration that we recommend, for here: at this address, without TLS (there is no certificate), and with what it
-/// says on its standard output.
+/// The configuration that we recommend, for here: at this address, and without TLS (there is no certificate).
 fn coturn(recommended: &str, place: &Path) -> String {
-    const ELSEWHERE: [&str; 8] =
-        ["tls-listening-port=", "cert=", "pkey=", "proc-user=", "proc-group=", "syslog", "no-stdout-log", "no-tlsv1"];
+    const ELSEWHERE: [&str; 4] = ["tls-listening-port=", "cert=", "pkey=", "no-tlsv1"];
     let kept = recommended.lines().filter(|line| !ELSEWHERE.iter().any(|other| line.starts_with(other)));
     let kept: Vec<_> = kept.map(|line| line.replace("SECRET", SECRET).replace("PUBLIC", SERVER)).collect();
     let (kept, pid) = (kept.join("\n"), place.join("coturn.pid"));
-    format!("{kept}\nlistening-ip={SERVER}\nrelay-ip={SERVER}\nno-tls\nlog-file=stdout\npidfile={}\n", pid.display())
+    format!("{kept}\nlistening-ip={SERVER}\nrelay-ip={SERVER}\nno-tls\npidfile={}\n", pid.display())
 }
 
 #[cfg(test)]
@@ -130,6 +128,6 @@ mod tests {
         let says = |line: &str| config.lines().any(|own| own == line);
         assert!(says(&format!("static-auth-secret={SECRET}")) && says(&format!("external-ip={SERVER}")), "{config}");
         assert!(says("use-auth-secret") && says("no-tcp-relay") && says("denied-peer-ip=10.0.0.0-10.255.255.255"));
-        assert!(says("no-tls") && !config.lines().any(|line| line.starts_with("cert=") || line == "syslog"));
+        assert!(says("no-tls") && !config.lines().any(|line| line.starts_with("cert=")));
     }
 }
