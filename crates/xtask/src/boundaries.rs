@@ -94,10 +94,10 @@ const MAY_NAME: [(&str, &[&str]); 5] = [
 const RESERVED: [(&str, &[&str]); 6] = [
     ("bevy", &["coplay_examples", "coplay_tests", "coplay_benches"]),
     ("bincode", &["coplay_proto"]),
-    ("matchbox_socket", &["coplay_socket", "coplay_tests", "coplay_benches"]),
+    ("matchbox_socket", &["coplay_socket", "coplay_tests"]),
     ("tokio", &["coplay_socket", "coplay_signaling", "coplay_tests", "coplay_benches", "xtask"]),
     ("web-sys", &["coplay_socket", "coplay_tests", "coplay_examples", "coplay_benches"]),
-    ("webrtc", &["coplay_socket", "coplay_benches"]),
+    ("webrtc", &["coplay_socket"]),
 ];
 
 /// What the protocol does not reach even through others, so that it stays without input, output, clock and engine.

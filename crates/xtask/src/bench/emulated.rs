@@ -4,7 +4,7 @@
 //!   namespace a, 10.77.0.1 ──eth0 (TUN)── emulator, outside ──(TUN) eth0── namespace b, 10.77.0.2
 //! ```
 //!
-//! The emulator is a program of the benches package, for kernels that have no `netem`. There is no other way between the two.
+//! The emulator is a program of `benches/loss`, for kernels that have no `netem`. There is no other way between the two.
 
 use std::{
     path::Path,

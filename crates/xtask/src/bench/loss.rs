@@ -54,8 +54,10 @@ const DRAIN: Duration = Duration::from_secs(3);
 const LAST: Duration = Duration::from_secs(20);
 /// Of the machine's time: above, its own queues would be measured.
 const MOST_BUSY: f64 = 0.75;
+/// Where the programs are, a package outside of the workspace: its `Cargo.toml` says why.
+const PACKAGE: &str = "benches/loss";
 /// Where the picture goes.
-const PICTURE: &str = "docs/img/loss.svg";
+const PICTURE: &str = "docs/images/loss.svg";
 
 /// What `bench loss` is asked for.
 #[derive(clap::Args)]
@@ -301,7 +303,7 @@ fn emulated(groups: &[Vec<Case>], seconds: u32) -> Result<Vec<Row>> {
     }
     steps.next("building the emulator, the peers and signaling (first time about 6 minutes)");
     let programs = build()?;
-    let page = needs_page.then(|| web::build(cell::PROGRAM, web::Profile::Web, Path::new(cell::INDEX))).transpose()?;
+    let page = needs_page.then(build_page).transpose()?;
     interrupt::listen()?;
     let place = target()?.join("bench").join("loss");
     let mut rows = Vec::new();
@@ -318,10 +320,22 @@ fn emulated(groups: &[Vec<Case>], seconds: u32) -> Result<Vec<Row>> {
 
 /// Builds what runs here, optimised; returns its folder.
 pub(super) fn build() -> Result<PathBuf> {
-    let mut command = cargo();
-    command.args(["build", "--release", "-p", "coplay_benches", "-p", "coplay_signaling", "--bin", emulated::PROGRAM]);
-    run(command.args(["--bin", cell::PROGRAM, "--bin", "coplay-signaling"]))?;
+    build_programs(&[emulated::PROGRAM, cell::PROGRAM])?;
+    run(cargo().args(["build", "--release", "-p", "coplay_signaling", "--bin", "coplay-signaling"]))?;
     Ok(target()?.join("release"))
+}
+
+/// Builds programs of [`PACKAGE`], optimised, where the workspace is built.
+fn build_programs(names: &[&str]) -> Result {
+    let mut command = cargo();
+    command.args(["build", "--release", "--manifest-path"]).arg(Path::new(PACKAGE).join("Cargo.toml"));
+    command.args(names.iter().flat_map(|name| ["--bin", name]));
+    run(command.env("CARGO_TARGET_DIR", target()?))
+}
+
+/// Builds the page of the peers; returns its folder.
+fn build_page() -> Result<PathBuf> {
+    web::build_in(&root().join(PACKAGE), &[], cell::PROGRAM, web::Profile::Web, Path::new(cell::INDEX))
 }
 
 /// Measures cases side by side, phase by phase.

@@ -22,9 +22,9 @@ use crate::{
     run::{Result, Running, make_dir},
 };
 
-/// The program of the peers, and their page.
+/// The program of the peers, and their page in [`super::PACKAGE`].
 pub(in crate::bench) const PROGRAM: &str = "loss_peer";
-pub(in crate::bench) const INDEX: &str = "benches/src/bin/loss_peer/index.html";
+pub(in crate::bench) const INDEX: &str = "src/bin/loss_peer/index.html";
 /// What a line of theirs begins with.
 const MARK: &str = "loss_peer {";
 

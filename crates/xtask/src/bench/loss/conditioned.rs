@@ -5,14 +5,14 @@ use std::{process::Command, time::Duration};
 use serde_json::json;
 
 use super::{
-    Case, DELAY_MS, DRAIN, ENDING, JITTER_MS, LOSSES, PATTERNS, Pair, Stack, Way,
+    Case, DELAY_MS, DRAIN, ENDING, JITTER_MS, LOSSES, PATTERNS, Pair, Stack, Way, build_programs,
     cell::{self, Counted, read},
     pause,
     rows::Row,
 };
 use crate::{
     interrupt,
-    run::{Result, Running, Steps, cargo, run, target},
+    run::{Result, Running, Steps, target},
 };
 
 /// Pairs of each loss and pattern.
@@ -22,7 +22,7 @@ const PAIRS: usize = 6;
 pub(super) fn measure(seconds: u32) -> Result<Vec<Row>> {
     let mut steps = Steps::new(2);
     steps.next("building the peers (first time about 5 minutes)");
-    run(cargo().args(["build", "--release", "-p", "coplay_benches", "--bin", cell::PROGRAM]))?;
+    build_programs(&[cell::PROGRAM])?;
     interrupt::listen()?;
     steps.next("measuring");
     let place = target()?.join("bench").join("loss");
