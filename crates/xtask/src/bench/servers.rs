@@ -48,18 +48,7 @@ impl Servers {
         make_dir(place)?;
         let mut running = Vec::new();
         let mut start = |name: &str, command: &Command, ready: &str| -> Result {
-            let log = place.join(format!("{name}.log"));
-            let mut server = Running::start(name, &mut net.inside(Space::Server, command), Some(&log))?;
-            let start = Instant::now();
-            while !server.log().contains(ready) {
-                interrupt::check()?;
-                server.check()?;
-                if start.elapsed() > STARTING {
-                    return Err(format!("{name} does not start{}", server.last_words()));
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            running.push(server);
+            running.push(serve(name, &mut net.inside(Space::Server, command), ready, place)?);
             Ok(())
         };
         let write = |name: &str, text: &str| {
@@ -92,6 +81,21 @@ impl Servers {
         }
         Ok(Self { _running: running })
     }
+}
+
+/// Starts a server and waits until it has said that it is `ready`. `place`: for its log.
+pub(super) fn serve(name: &str, command: &mut Command, ready: &str, place: &Path) -> Result<Running> {
+    let mut server = Running::start(name, command, Some(&place.join(format!("{name}.log"))))?;
+    let start = Instant::now();
+    while !server.log().contains(ready) {
+        interrupt::check()?;
+        server.check()?;
+        if start.elapsed() > STARTING {
+            return Err(format!("{name} does not start{}", server.last_words()));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(server)
 }
 
 /// The URL of a room.
