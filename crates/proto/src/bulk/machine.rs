@@ -84,10 +84,10 @@ impl Bulk {
         self.now = self.now.max(now);
         let (now, said) = (self.now, &mut self.said);
         if self.closed {
-            return match input {
-                Input::Send(number, _) => said.failed(BlobId::Out(number), Failure::Disconnected),
-                _ => {}
-            };
+            if let Input::Send(number, _) = input {
+                said.failed(BlobId::Out(number), Failure::Disconnected);
+            }
+            return;
         }
         match input {
             Input::Received(bytes) => {
@@ -154,15 +154,13 @@ impl Bulk {
         }
         let (now, said) = (self.now, &mut self.said);
         match Message::read(bytes)? {
-            Message::Offer(offer) => self.incoming.offered(offer, said)?,
-            Message::Chunk { number, bytes } => self.incoming.chunk(now, number, bytes, said)?,
-            Message::Withdraw { number, unreadable } => self.incoming.withdrawn(number, unreadable, said)?,
-            Message::Accept { number, offset, limit } => self.outgoing.accepted(now, number, offset, limit, said)?,
-            Message::Report { number, received, limit } => {
-                self.outgoing.reported(now, number, received, limit, said)?
-            }
-            Message::End { number, end } => self.outgoing.ended(now, number, end, said)?,
-        }
+            Message::Offer(offer) => self.incoming.offered(offer, said),
+            Message::Chunk { number, bytes } => self.incoming.chunk(now, number, bytes, said),
+            Message::Withdraw { number, unreadable } => self.incoming.withdrawn(number, unreadable, said),
+            Message::Accept { number, offset, limit } => self.outgoing.accepted(now, number, offset, limit, said),
+            Message::Report { number, received, limit } => self.outgoing.reported(now, number, received, limit, said),
+            Message::End { number, end } => self.outgoing.ended(now, number, end, said),
+        }?;
         if self.said.messages.len() > MAX_ANSWERS {
             return Err("more is asked for than is listened to");
         }

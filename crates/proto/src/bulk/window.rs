@@ -5,8 +5,8 @@
 //! too. The least that it ever took is the idle path's round trip. So as much is under way as arrives in that time and a
 //! quarter more (as in RFC 6817, the target is a delay and not a loss): an event then takes a quarter of a round trip longer
 //! at the most, which is half of the way that it has. Each round the window becomes what this would have been with the round
-//! trip seen; at most twice, at least an eighth as large. And if a
-//! chunk takes twice as long as it may, the window is halved without waiting for its report.
+//! trip seen; at most twice, at least an eighth as large. And if a chunk takes twice as long as it may, the window is halved
+//! without waiting for its report.
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -219,8 +219,9 @@ impl Window {
 
     /// A chunk of this round takes twice as long as any should: the path has become narrower, or something was lost.
     fn shrink_if_overdue(&mut self, now: Duration) {
-        if let (Some(idle), Some(oldest)) = (self.idle.least(), self.under_way.front())
-            && oldest.at >= self.round.since
+        let since = self.round.since;
+        let before = self.under_way.partition_point(|flight| flight.at < since);
+        if let (Some(idle), Some(oldest)) = (self.idle.least(), self.under_way.get(before))
             && now > oldest.at + 2 * target(idle)
         {
             self.scale(0.5);
