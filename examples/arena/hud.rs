@@ -105,13 +105,21 @@ fn scores(
     });
 }
 
-/// How far away a peer is, and by which path.
+/// How far away a peer is, by which path, and what is wrong with that.
 fn far(path: &PeerPath, unresponsive: bool) -> String {
     let ping = path.rtt.as_secs_f32() * 1000.0;
+    let trouble = match path.cause.filter(|_| path.quality <= PeerQuality::Poor) {
+        None | Some(QualityCause::Silence) => "",
+        Some(QualityCause::Narrow) => " slow",
+        Some(QualityCause::Queueing) => " full",
+        Some(QualityCause::Loss | QualityCause::LossReceived) => " lossy",
+        Some(QualityCause::RoundTrip) => " far",
+        Some(QualityCause::Jitter) => " uneven",
+    };
     match path.kind {
         _ if unresponsive => "silent".to_owned(),
-        Some(PathKind::Relay | PathKind::WebSocket) => format!("{ping:.0} ms relayed"),
-        Some(_) => format!("{ping:.0} ms direct"),
+        Some(PathKind::Relay | PathKind::WebSocket) => format!("{ping:.0} ms relayed{trouble}"),
+        Some(_) => format!("{ping:.0} ms direct{trouble}"),
         None => "via host".to_owned(),
     }
 }

@@ -18,6 +18,8 @@ mod view;
 
 /// The most letters of a line that is typed in.
 const LONGEST: usize = 64;
+/// What the leader of a room for beginners tells who looks for one.
+const FOR_BEGINNERS: (&str, &str) = ("for", "beginners");
 
 /// What the menu shows.
 #[derive(Resource, Default)]
@@ -29,6 +31,8 @@ pub struct Menu {
     notice: String,
     /// The room that is being joined, to be asked for once more with what was missing.
     wanted: Option<JoinRoom>,
+    /// Whether only rooms for beginners are listed.
+    beginners: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -62,6 +66,8 @@ enum Action {
     /// A new room, in the public list or not.
     Make(bool),
     Type(Line),
+    /// List only rooms for beginners, or all.
+    Beginners(bool),
     /// A room of the list.
     Enter(String, Topology),
     Change(ChangeRoom),
@@ -110,11 +116,20 @@ fn open(mut menu: ResMut<Menu>, options: Res<Options>, mut commands: Commands) {
     if !matches!(menu.page, Page::Typing(..)) {
         menu.turn(Page::Rooms);
     }
-    let watch = WatchLobbies::of(GAME).version(VERSION).free_seats(1);
-    commands.trigger(match &options.signaling {
+    commands.trigger(list(&menu, &options));
+}
+
+/// The rooms that are to be listed.
+fn list(menu: &Menu, options: &Options) -> WatchLobbies {
+    let mut watch = WatchLobbies::of(GAME).version(VERSION).free_seats(1);
+    if menu.beginners {
+        let (key, value) = FOR_BEGINNERS;
+        watch = watch.metadata(key, value);
+    }
+    match &options.signaling {
         Some(url) => watch.signaling(url),
         None => watch,
-    });
+    }
 }
 
 fn close(mut menu: ResMut<Menu>, mut commands: Commands) {
@@ -200,6 +215,12 @@ fn act(world: &mut World, action: Action) {
         Action::Make(public) => join(world, topology(new_room(&options, public), ours)),
         Action::Enter(code, theirs) => join(world, topology(JoinRoom::room(code).existing(), theirs)),
         Action::Type(line) => world.resource_mut::<Menu>().turn(Page::Typing(line, String::new())),
+        Action::Beginners(only) => {
+            let mut menu = world.resource_mut::<Menu>();
+            menu.beginners = only;
+            let watch = list(&menu, &options);
+            world.trigger(watch);
+        }
         Action::Change(change) => world.trigger(change),
         Action::Kick(peer) => world.trigger(KickPeer(peer)),
         Action::Leave => world.trigger(LeaveRoom),

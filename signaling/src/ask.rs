@@ -5,7 +5,7 @@ use coplay_proto::{
     Topology,
     signal::{
         SignalError,
-        lobby::{Credentials, Listing, MAX_MATCH, QuickMatch},
+        lobby::{Credentials, Listing, MAX_MATCH, QuickMatch, Ticket},
         path, query,
     },
 };
@@ -29,8 +29,6 @@ pub(crate) struct Ask {
     pub(crate) max: Option<u32>,
     /// Whether the room must be there.
     pub(crate) existing: bool,
-    /// The ticket it shows.
-    pub(crate) ticket: Option<String>,
     /// What it says about the room, if it makes it.
     pub(crate) listing: Listing,
     /// What it knows, and must not be in a URL.
@@ -77,6 +75,12 @@ fn quick_match(uri: &Uri, room_peers: u32) -> Result<QuickMatch, SignalError> {
     Ok(QuickMatch { game, version, size, topology: topology.unwrap_or_default() })
 }
 
+/// The ticket that a URL shows.
+pub(crate) fn ticket(uri: &Uri) -> Result<Option<Ticket>, SignalError> {
+    let shown = pairs(uri)?.into_iter().rfind(|(name, _)| name == query::TICKET);
+    Ok(shown.map(|(_, ticket)| ticket.into()))
+}
+
 impl Ask {
     /// Reads a URL's path and query. A peer without the subprotocol who names no room is in the room named "", as in
     /// `matchbox_server`. A group has at most `room_peers`.
@@ -85,7 +89,6 @@ impl Ask {
         for (name, value) in pairs(uri)? {
             match name.as_str() {
                 query::NEXT => ask.next = Some(count(query::NEXT, &value, room_peers)?),
-                query::TICKET => ask.ticket = Some(value),
                 query::MAX => ask.max = Some(count(query::MAX, &value, u32::MAX)?),
                 query::EXISTING => {
                     ask.existing = match value.as_str() {
@@ -195,6 +198,10 @@ mod tests {
         for url in ["/-/lobbies", "/-/match?size=2", "/-/other"] {
             assert!(place(url, false).is_err(), "{url}: no room has such a name");
         }
+        for url in ["/r?ticket=t", "/-/lobbies?ticket=t", "/-/match?size=2&ticket=t", "/-/match?ticket=x&ticket=t"] {
+            assert_eq!(ticket(&url.parse().unwrap()), Ok(Some("t".into())), "{url}");
+        }
+        assert_eq!(ticket(&"/r?next=2".parse().unwrap()), Ok(None));
         for url in ["/-/other", "/-/match", "/-/match?size=1", "/-/match?size=65", "/-/match?size=2&topology=x"] {
             assert!(place(url, true).is_err(), "{url}");
         }

@@ -3,13 +3,16 @@
 use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
 use axum::http::HeaderMap;
-use coplay_proto::signal::SignalError;
+use coplay_proto::signal::{
+    SignalError,
+    lobby::{Credentials, Ticket},
+};
 use tokio::time::Instant;
 
 use crate::{
     Secret,
     addresses::{Addresses, Visitor},
-    ask::Ask,
+    ask::Where,
     origin::Origins,
     proxies::Proxies,
     ticket,
@@ -35,22 +38,23 @@ impl Guard {
         Ok(visitor)
     }
 
-    /// Whether `visitor` may have what it asks for. Who guesses wrong too often has to wait, also with what is right.
-    pub(crate) fn check(&self, visitor: &Visitor, ask: &Ask) -> Result<(), SignalError> {
-        // Who comes back shows a token of the server's own.
-        if ask.credentials.resume.is_some() {
-            return Ok(());
-        }
-        let guesses = ask.existing || ask.credentials.password.is_some() || self.tickets.is_some();
+    /// Whether `visitor` may have what it asks for, with what it knows. Who guesses wrong too often has to wait, also with
+    /// what is right.
+    pub(crate) fn check(&self, visitor: &Visitor, to: &Where, known: &Credentials) -> Result<(), SignalError> {
+        // A quick match makes a room whose name the server chooses, and the list tells of all: a ticket for any room.
+        let (room, existing) = match to {
+            Where::Room(ask) => (ask.room.as_deref(), ask.existing),
+            Where::Lobbies | Where::Match(_) => (None, false),
+        };
+        let guesses = existing || known.password.is_some() || self.tickets.is_some();
         if guesses && !visitor.may_guess() {
             return Err(SignalError::TooMuch);
         }
         let Some(secret) = &self.tickets else { return Ok(()) };
-        let (shown, now) = (ask.ticket.as_deref(), SystemTime::now());
-        let room = ask.room.as_deref();
+        let (shown, now) = (known.ticket.as_ref().map(Ticket::expose), SystemTime::now());
         let checked = ticket::check(secret, shown, room, now).or_else(|error| {
             // A code may be typed in small letters, and is signed in capitals.
-            let capitals = room.filter(|_| ask.existing).map(str::to_ascii_uppercase).ok_or(error)?;
+            let capitals = room.filter(|_| existing).map(str::to_ascii_uppercase).ok_or(error)?;
             ticket::check(secret, shown, Some(&capitals), now)
         });
         if checked.is_err() {

@@ -1,6 +1,6 @@
 //! Which HTTP requests are answered, and when does one become a WebSocket?
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, pin::Pin, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -18,7 +18,7 @@ use tower_service::Service;
 
 use crate::{
     MetricsAccess,
-    ask::Where,
+    ask::{self, Ask, Where},
     guard::Guard,
     lobby::{Lobbies, browse},
     peer::{self, Rules, line::Line},
@@ -27,11 +27,13 @@ use crate::{
     registry::{Caller, Place, Registry},
     room::Entry,
     shares::Share,
+    turn::Relays,
     wire::{MAX_MESSAGE, malformed, status},
 };
 
-/// The read buffer of a WebSocket, in bytes. The default of 128 KiB would be most of what an idle peer costs.
-const READ_BUFFER: usize = 4 * 1024;
+/// How much of a WebSocket is read at once, in bytes: most signals. The default of 128 KiB would be most of what an idle
+/// peer costs.
+const READ_BUFFER: usize = 1024;
 /// How much is collected before it is written, in bytes.
 const WRITE_BUFFER: usize = 4 * 1024;
 /// How much may wait in a WebSocket that does not take it, in bytes: more than a message and the buffer.
@@ -91,19 +93,25 @@ impl Door {
         }
         let coplay = speaks_coplay(offered);
         let caller = Caller { coplay, host: host(&parts.headers), visitor: &visitor };
-        let credentials = || Credentials::read(offered.iter().map(String::as_str)).map_err(malformed);
-        Ok(match Where::read(&parts.uri, coplay, self.rules.limits.room_peers)? {
-            Where::Room(mut ask) => {
-                if coplay {
-                    ask.credentials = credentials()?;
-                }
-                self.guard.check(&visitor, &ask)?;
+        let to = Where::read(&parts.uri, coplay, self.rules.limits.room_peers)?;
+        let mut known = match coplay {
+            true => Credentials::read(offered.iter().map(String::as_str)).map_err(malformed)?,
+            false => Credentials::default(),
+        };
+        if let Some(token) = &known.resume {
+            // Wherever it was matched or let in: it shows a token of the server's own.
+            return Ok(Admitted::Room(Box::new(self.registry.resume(token, &caller).await?)));
+        }
+        known.ticket = known.ticket.or(ask::ticket(&parts.uri)?);
+        self.guard.check(&visitor, &to, &known)?;
+        Ok(match to {
+            Where::Room(ask) => {
+                let ask = Ask { credentials: known, ..ask };
                 Admitted::Room(Box::new(self.registry.join(ask, caller).await?))
             }
             Where::Lobbies => Admitted::Lobbies(self.registry.menu(&visitor)?, self.registry.lobbies().clone()),
             Where::Match(wanted) => {
-                let Credentials { resumable, relays, .. } = credentials()?;
-                let credentials = Credentials { resumable, relays, ..Credentials::default() };
+                let credentials = Credentials { password: None, ticket: None, ..known };
                 let (share, place) = self.registry.menu(&visitor)?;
                 Admitted::Match(
                     self.registry.queue().ticket(&self.registry, wanted, credentials, &caller, place),
@@ -122,19 +130,19 @@ enum Admitted {
 }
 
 impl Admitted {
-    /// Serves its WebSocket.
-    async fn serve(self, socket: WebSocket, coplay: bool, rules: Arc<Rules>) {
+    /// Serves its WebSocket. What each kind needs is in a box of its own, or all would take as much as the largest.
+    fn serve(self, socket: WebSocket, coplay: bool, rules: Arc<Rules>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         match self {
             Self::Room(entry) => {
                 rules.metrics.joins.add(if coplay { "coplay" } else { "matchbox" }, 1);
-                peer::serve(socket, *entry, coplay, rules).await;
+                Box::pin(peer::serve(socket, *entry, coplay, rules))
             }
-            Self::Lobbies(counted, lobbies) => {
+            Self::Lobbies(counted, lobbies) => Box::pin(async move {
                 browse::serve(Line::new(socket, rules), lobbies).await;
                 drop(counted);
-            }
+            }),
             Self::Match(ticket, share) => {
-                waiting::serve(Line::new(socket, rules.clone()), ticket, rules, share).await;
+                Box::pin(waiting::serve(Line::new(socket, rules.clone()), ticket, rules, share))
             }
         }
     }
@@ -164,7 +172,8 @@ async fn metrics(State(door): State<Door>, request: Request) -> Response {
         return (StatusCode::NOT_FOUND, "metrics are not for everyone: see --metrics-listen\n").into_response();
     }
     let Rules { limits, metrics, .. } = &*door.rules;
-    let text = metrics.text(door.registry.occupancy(), limits, door.rules.is_stopping());
+    let turn = door.registry.relays().map(Relays::stats);
+    let text = metrics.text(door.registry.occupancy(), limits, door.rules.is_stopping(), turn);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 

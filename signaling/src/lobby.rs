@@ -1,6 +1,6 @@
 //! Which rooms are in the public list, and what has changed in it since somebody looked?
 //!
-//! The index is a map under a lock that is held for look-ups only. A room writes its own entry, by the [`Listed`] that it
+//! The index is a map under a lock that is held for look-ups, and for 256 entries at a time by who looks for some. A room writes its own entry, by the [`Listed`] that it
 //! holds, and the entry is gone when that is dropped. Who watches keeps the number of the change up to which it was
 //! told, so that the index knows nothing of watchers, however slow or many.
 
@@ -21,6 +21,8 @@ use crate::shares::{PerAddress, Share};
 
 pub(crate) mod browse;
 
+/// How many lobbies are looked at in one go. Rooms that change theirs wait meanwhile.
+const LOOK: usize = 256;
 /// How many that are gone are remembered. Who was not told by then is told everything anew.
 const GONE: usize = 1024;
 
@@ -88,9 +90,36 @@ impl Lobbies {
     /// A page of those that a filter takes.
     pub(crate) fn page(&self, query: &LobbyQuery) -> LobbyPage {
         let limit = if query.limit == 0 { MAX_PAGE } else { query.limit.min(MAX_PAGE) };
-        let (lobbies, more) = self.lock().matching(&query.filter, query.after.as_deref(), limit as usize);
+        let (lobbies, more) = self.matching(&query.filter, query.after.as_deref(), limit as usize);
         let next = lobbies.last().filter(|_| more).map(|lobby| lobby.code.clone());
         LobbyPage { lobbies: lobbies.iter().map(|lobby| (**lobby).clone()).collect(), next }
+    }
+
+    /// So many of those that a filter takes, behind a code; and whether there are more. What changes meanwhile is in it or
+    /// not.
+    fn matching(&self, filter: &LobbyFilter, after: Option<&str>, most: usize) -> (Vec<Arc<Lobby>>, bool) {
+        let mut lobbies = Vec::new();
+        let mut after = after.map(str::to_owned);
+        loop {
+            let index = self.lock();
+            let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+            let mut looked_at = 0;
+            let mut last = None;
+            for (code, Entry { lobby, .. }) in index.lobbies.range::<str, _>((from, Bound::Unbounded)).take(LOOK) {
+                if filter.takes(lobby) {
+                    if lobbies.len() >= most {
+                        return (lobbies, true);
+                    }
+                    lobbies.push(lobby.clone());
+                }
+                looked_at += 1;
+                last = Some(code);
+            }
+            if looked_at < LOOK {
+                return (lobbies, false);
+            }
+            after = last.cloned();
+        }
     }
 
     /// Comes with each change.
@@ -104,7 +133,7 @@ impl Lobbies {
         index.lobbies.is_empty() && index.changes.is_empty() && self.owners.is_empty()
     }
 
-    /// Held for a look-up only. Nothing in here panics; if it did, the index would still be whole enough.
+    /// Held for a look-up, or for [`LOOK`] of them. Nothing in here panics; if it did, the index would still be whole enough.
     fn lock(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -150,15 +179,6 @@ impl Index {
         }
         self.change
     }
-
-    /// So many of those that a filter takes, behind a code; and whether there are more.
-    fn matching(&self, filter: &LobbyFilter, after: Option<&str>, most: usize) -> (Vec<Arc<Lobby>>, bool) {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let entries = self.lobbies.range::<str, _>((from, Bound::Unbounded));
-        let mut taken = entries.map(|(_, entry)| &entry.lobby).filter(|lobby| filter.takes(lobby));
-        let lobbies = taken.by_ref().take(most).cloned().collect();
-        (lobbies, taken.next().is_some())
-    }
 }
 
 /// What somebody wants to know of the list, and was told.
@@ -183,10 +203,12 @@ impl Watcher {
         match self.seen.filter(|seen| *seen >= index.forgotten).and_then(|seen| self.changes(&index, seen)) {
             Some(news) => split(news),
             None => {
-                let (all, more) = index.matching(&self.filter, None, MAX_WATCHED);
-                (self.seen, self.more) = (Some(index.change), more);
-                self.told = all.iter().map(|lobby| lobby.code.clone()).collect();
+                // What changes while it looks is told again next time.
+                self.seen = Some(index.change);
                 drop(index);
+                let (all, more) = lobbies.matching(&self.filter, None, MAX_WATCHED);
+                self.more = more;
+                self.told = all.iter().map(|lobby| lobby.code.clone()).collect();
                 let lobbies = all.iter().map(|lobby| (**lobby).clone()).collect();
                 split(LobbyNews { reset: true, lobbies, gone: Vec::new() })
             }

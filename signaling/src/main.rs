@@ -13,8 +13,9 @@ use std::{
 use clap::{ArgGroup, CommandFactory, FromArgMatches, Parser};
 use coplay_proto::signal::IceServer;
 use coplay_signaling::{
-    Config, DEFAULT_PORT, EmbeddedTurn, Limits, RelayRate, Secret, Signaling, Stun, TlsReload, Turn,
+    Config, DEFAULT_PORT, EmbeddedTurn, Limits, RelayRate, Secret, Signaling, Stun, TlsReload, Turn, axum::Router,
 };
+use tower_http::services::ServeDir;
 use tracing_subscriber::EnvFilter;
 
 use crate::{guarding::Guarding, relaying::Relaying};
@@ -45,6 +46,9 @@ struct Options {
     /// Where to listen for WebSockets (TCP); port 0 takes any that is free
     #[arg(long, env = "COPLAY_LISTEN", value_name = "ADDRESS:PORT", default_value_t = every_address())]
     listen: SocketAddr,
+    /// A folder with index.html, to serve to whoever opens this server's address in a browser: the game's page, say
+    #[arg(long, env = "COPLAY_PAGE", value_name = "FOLDER")]
+    page: Option<PathBuf>,
     /// Where the embedded STUN server listens (UDP) [default: as --listen]
     #[arg(long, env = "COPLAY_STUN", value_name = "ADDRESS:PORT")]
     stun: Option<SocketAddr>,
@@ -156,6 +160,7 @@ fn config(options: Options) -> Result<Config, Box<dyn Error>> {
         secret: secrets.first().cloned().unwrap_or_else(|| Secret::from("")),
         ttl: ttl.unwrap_or(TURN_TTL),
     });
+    let page = options.page.map(page).transpose()?;
     let ice_servers = options.ice_server.into_iter().map(|url| IceServer { urls: vec![url], ..IceServer::default() });
     let config = Config {
         listen: options.listen,
@@ -165,6 +170,7 @@ fn config(options: Options) -> Result<Config, Box<dyn Error>> {
             None => Stun::SamePort,
         },
         ice_servers: ice_servers.collect(),
+        page,
         turn,
         embedded_turn: options.embedded_turn.read(secrets, ttl),
         limits: Limits {
@@ -176,6 +182,14 @@ fn config(options: Options) -> Result<Config, Box<dyn Error>> {
         ..Config::default()
     };
     options.guarding.apply(options.relaying.apply(config))
+}
+
+/// What answers who is no WebSocket, of the files in a folder.
+fn page(folder: PathBuf) -> Result<Router, String> {
+    if !folder.join("index.html").is_file() {
+        return Err(format!("--page {}: there is no index.html in it that can be read", folder.display()));
+    }
+    Ok(Router::new().fallback_service(ServeDir::new(folder).precompressed_gzip().precompressed_br()))
 }
 
 /// The TURN server within this one.

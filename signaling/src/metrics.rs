@@ -1,6 +1,6 @@
 //! What has a server done so far? Counters, and their text for Prometheus (exposition format 0.0.4).
 //!
-//! No label is made of what a stranger chose, but for codes of failures, and those are bounded in length and number.
+//! No label is made of what a stranger chose.
 
 use std::{
     collections::BTreeMap,
@@ -12,18 +12,13 @@ use std::{
     },
 };
 
-use coplay_proto::signal::{Report, ReportedPath, SignalError};
+use coplay_proto::signal::{FAILURES, Report, ReportedPath, SignalError};
 
 use crate::{
-    Limits, Occupancy,
+    Limits, Occupancy, RelayStats,
     firewall::{Dropped, Kind},
     relay::Unrelayed,
 };
-
-/// The most values of one label; what comes on top counts as `other`.
-const MAX_VALUES: usize = 64;
-/// The longest code of a failure, in bytes.
-const MAX_CODE: usize = 32;
 
 /// Who may read the metrics, and where.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,7 +46,7 @@ impl Counter {
     }
 }
 
-/// One such number for each value of a label.
+/// One such number for each value of a label. The values are names in this program: there are few.
 #[derive(Debug, Default)]
 pub(crate) struct Counters(Mutex<BTreeMap<String, u64>>);
 
@@ -61,8 +56,7 @@ impl Counters {
         if let Some(count) = counts.get_mut(value) {
             *count = count.saturating_add(amount);
         } else {
-            let value = if counts.len() < MAX_VALUES { value } else { "other" };
-            *counts.entry(value.to_owned()).or_default() += amount;
+            counts.insert(value.to_owned(), amount);
         }
     }
 
@@ -77,7 +71,7 @@ impl Counters {
 pub(crate) struct Metrics {
     /// Peers let in, by dialect.
     pub(crate) joins: Counters,
-    /// Groups of `?next=N` that filled.
+    /// Groups of `?next=N` that filled, and quick matches.
     pub(crate) matches: Counter,
     /// Peers refused or thrown out, by the name of the error.
     refusals: Counters,
@@ -89,9 +83,9 @@ pub(crate) struct Metrics {
     pub(crate) received_bytes: Counter,
     pub(crate) sent_frames: Counter,
     pub(crate) sent_bytes: Counter,
-    /// Bytes of games carried for peers that could not connect directly, by `turn` or `websocket`.
-    pub(crate) relayed: Counters,
-    /// Frames in them, by WebSocket.
+    /// Bytes of games carried by WebSocket for peers that could not connect directly. TURN counts its own.
+    pub(crate) relayed_bytes: Counter,
+    /// Frames in them.
     pub(crate) relayed_frames: Counter,
     /// Pairs that began to relay by WebSocket.
     pub(crate) relay_pairs: Counter,
@@ -139,20 +133,30 @@ impl Metrics {
             Report::Path(ReportedPath::Srflx) => self.paths.add("srflx", 1),
             Report::Path(ReportedPath::Relay) => self.paths.add("relay", 1),
             Report::Path(ReportedPath::Websocket) => self.paths.add("websocket", 1),
-            Report::Failed(code) => self.failures.add(if is_code(code) { code } else { "other" }, 1),
+            Report::Failed(code) => {
+                let known = FAILURES.into_iter().find(|known| known == code);
+                self.failures.add(known.unwrap_or("other"), 1);
+            }
         }
     }
 
-    /// All of it, and how full the server is.
-    pub(crate) fn text(&self, occupancy: Occupancy, limits: &Limits, stopping: bool) -> String {
+    /// All of it, how full the server is, and what its embedded TURN server did, if it has one.
+    pub(crate) fn text(
+        &self,
+        occupancy: Occupancy,
+        limits: &Limits,
+        stopping: bool,
+        turn: Option<RelayStats>,
+    ) -> String {
         let mut text = Text::default();
         text.one("gauge", "rooms", "Rooms with somebody in them.", occupancy.rooms as u64);
-        text.one("gauge", "peers", "Peers with an open WebSocket.", occupancy.peers as u64);
+        let peers = "Peers in rooms, menus and queues, and those who lost their WebSocket and may come back.";
+        text.one("gauge", "peers", peers, occupancy.peers as u64);
         text.one("gauge", "rooms_max", "The limit of rooms.", limits.rooms.into());
         text.one("gauge", "peers_max", "The limit of peers.", limits.peers.into());
         text.one("gauge", "stopping", "1 while the server drains.", stopping.into());
         text.many("joins_total", "Peers let in, by dialect.", "dialect", &self.joins.all());
-        text.one("counter", "matches_total", "Groups that filled.", self.matches.get());
+        text.one("counter", "matches_total", "Groups that filled, and quick matches.", self.matches.get());
         text.many("refusals_total", "Peers refused, by error.", "error", &self.refusals.all());
         text.many("closes_total", "WebSockets closed by the server, by code.", "code", &self.closes.all());
         let kinds = ["offer", "answer", "candidate", "opaque"].map(str::to_owned);
@@ -163,7 +167,9 @@ impl Metrics {
         text.one("counter", "received_bytes_total", "Bytes in them.", self.received_bytes.get());
         text.one("counter", "sent_frames_total", "Frames to peers.", self.sent_frames.get());
         text.one("counter", "sent_bytes_total", "Bytes in them.", self.sent_bytes.get());
-        text.many("relayed_bytes_total", "Bytes of games relayed, by what.", "via", &self.relayed.all());
+        let mut relayed = vec![("websocket".to_owned(), self.relayed_bytes.get())];
+        relayed.extend(turn.map(|turn| ("turn".to_owned(), turn.bytes_from_clients + turn.bytes_to_clients)));
+        text.many("relayed_bytes_total", "Bytes of games relayed, by what.", "via", &relayed);
         let frames = self.relayed_frames.get();
         text.one("counter", "relayed_frames_total", "Frames of games relayed by WebSocket.", frames);
         text.many("relay_dropped_total", "Frames that were to be relayed, by why not.", "why", &self.unrelayed.all());
@@ -175,6 +181,9 @@ impl Metrics {
         text.one("counter", "accept_errors_total", "Connections not accepted.", self.accept_errors.get());
         text.one("counter", "tls_failures_total", "TLS handshakes that failed.", self.tls_failures.get());
         text.many("tls_reloads_total", "Certificates read anew.", "result", &self.tls_reloads.all());
+        if let Some(turn) = turn {
+            text.turn(&turn);
+        }
         text.0
     }
 }
@@ -188,10 +197,6 @@ fn name(error: &SignalError) -> String {
     }
 }
 
-fn is_code(code: &str) -> bool {
-    (1..=MAX_CODE).contains(&code.len()) && code.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-')
-}
-
 #[derive(Default)]
 struct Text(String);
 
@@ -203,6 +208,26 @@ impl Text {
     fn one(&mut self, kind: &str, name: &str, help: &str, value: u64) {
         self.head(kind, name, help);
         let _ = writeln!(self.0, "coplay_{name} {value}");
+    }
+
+    /// What the embedded TURN server did.
+    fn turn(&mut self, stats: &RelayStats) {
+        let named = |values: &[(&str, u64)]| values.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+        self.one("gauge", "turn_allocations", "Allocations of the embedded TURN server.", stats.allocations);
+        self.one("counter", "turn_allocated_total", "Allocations made.", stats.allocated);
+        let refused: Vec<_> = named(&[
+            ("address", stats.refused_address),
+            ("credentials", stats.refused_credentials),
+            ("quota", stats.refused_quota),
+        ]);
+        self.many("turn_refused_total", "Requests and datagrams refused, by why.", "why", &refused);
+        let dropped: Vec<_> = named(&[
+            ("malformed", stats.dropped_malformed),
+            ("rate", stats.dropped_rate),
+            ("strangers", stats.dropped_strangers),
+        ]);
+        self.many("turn_dropped_total", "Packets dropped, by why.", "why", &dropped);
+        self.one("counter", "turn_panics_total", "Packets that made the TURN library panic.", stats.panics);
     }
 
     fn many(&mut self, name: &str, help: &str, label: &str, values: &[(String, u64)]) {
@@ -225,9 +250,10 @@ mod tests {
         metrics.signal(Kind::Answer);
         metrics.dropped(Dropped::Role);
         metrics.reported(&Report::Path(ReportedPath::Srflx));
-        metrics.reported(&Report::Failed("N0007".into()));
-        metrics.relayed.add("turn", 1000);
-        let text = metrics.text(Occupancy { rooms: 1, peers: 2 }, &Limits::default(), false);
+        metrics.reported(&Report::Failed("no_answer".into()));
+        let turn =
+            RelayStats { bytes_from_clients: 1000, bytes_to_clients: 1, allocations: 3, ..RelayStats::default() };
+        let text = metrics.text(Occupancy { rooms: 1, peers: 2 }, &Limits::default(), false, Some(turn));
         for line in [
             "coplay_rooms 1",
             "coplay_peers 2",
@@ -236,25 +262,31 @@ mod tests {
             "coplay_signals_total{kind=\"answer\"} 1",
             "coplay_signals_dropped_total{why=\"role\"} 1",
             "coplay_connected_total{path=\"srflx\"} 1",
-            "coplay_failed_total{code=\"N0007\"} 1",
-            "coplay_relayed_bytes_total{via=\"turn\"} 1000",
+            "coplay_failed_total{code=\"no_answer\"} 1",
+            "coplay_relayed_bytes_total{via=\"turn\"} 1001",
+            "coplay_turn_allocations 3",
             "# TYPE coplay_stopping gauge",
         ] {
             assert!(text.lines().any(|have| have == line), "{line} is not in\n{text}");
         }
+        let without = metrics.text(Occupancy::default(), &Limits::default(), false, None);
+        assert!(!without.contains("turn"), "{without}");
     }
 
     #[test]
-    fn what_peers_report_is_bounded_and_is_no_syntax() {
+    fn what_peers_report_fills_no_place_of_what_is_known() {
         let metrics = Metrics::default();
         metrics.reported(&Report::Failed("x\"} 1\ncoplay_peers 9".into()));
-        metrics.reported(&Report::Failed("x".repeat(MAX_CODE + 1)));
         metrics.reported(&Report::Failed(String::new()));
-        assert_eq!(metrics.failures.all(), [("other".to_owned(), 3)]);
         for code in 0..10_000 {
             metrics.reported(&Report::Failed(format!("c{code}")));
         }
-        let failures = metrics.failures.all();
-        assert!(failures.len() <= MAX_VALUES && failures.iter().map(|(_, count)| count).sum::<u64>() == 10_003);
+        for code in FAILURES {
+            metrics.reported(&Report::Failed(code.into()));
+        }
+        let mut expected: Vec<_> = FAILURES.into_iter().map(|code| (code.to_owned(), 1)).collect();
+        expected.push(("other".to_owned(), 10_002));
+        expected.sort();
+        assert_eq!(metrics.failures.all(), expected);
     }
 }

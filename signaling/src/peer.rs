@@ -9,6 +9,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, watch},
     time::{Instant, sleep_until, timeout},
 };
+use tracing::Instrument;
 
 use crate::{
     Limits, Timing,
@@ -79,7 +80,8 @@ impl End {
 pub(crate) async fn serve(mut socket: WebSocket, mut entry: Entry, coplay: bool, rules: Arc<Rules>) {
     let Some((seat, inbox, greeting)) = entry.parts() else { return };
     let peer = seat.peer();
-    let end = exchange(&mut socket, seat, inbox, greeting, coplay, &rules).await;
+    let span = tracing::debug_span!("peer", id = %peer);
+    let end = exchange(&mut socket, seat, inbox, greeting, coplay, &rules).instrument(span).await;
     tracing::debug!(%peer, ?end, "a peer is gone");
     // The others hear of it now, and not when the closing is through.
     let place = match end.may_come_back() {
@@ -87,7 +89,8 @@ pub(crate) async fn serve(mut socket: WebSocket, mut entry: Entry, coplay: bool,
         true => entry.lost(),
         false => entry.leave(),
     };
-    finish(socket, end, coplay, &rules).await;
+    // In a box, so that no room is kept for it as long as the peer is there.
+    Box::pin(finish(socket, end, coplay, &rules)).await;
     drop(place);
 }
 
@@ -167,10 +170,10 @@ async fn exchange(
                         active = heard;
                         seat.signal(to, kind, frame).await;
                     }
-                    Some(Ok(Heard::Report(report))) => metrics.reported(&report),
+                    Some(Ok(Heard::Report(report))) if coplay => metrics.reported(&report),
                     Some(Ok(Heard::Room(command))) if coplay => seat.command(command).await,
-                    Some(Ok(Heard::Room(_))) => {
-                        return End::Refused(wire::malformed("only peers with the subprotocol lead a room"));
+                    Some(Ok(Heard::Report(_) | Heard::Room(_))) => {
+                        return End::Refused(wire::malformed("that is for peers with the subprotocol"));
                     }
                     Some(Err(error)) => return End::Refused(error),
                     Some(Ok(Heard::KeepAlive)) | None => (),
@@ -185,7 +188,7 @@ async fn exchange(
                 Message::Text(frame)
             }
             frame = inbox.relayed.next() => {
-                metrics.relayed.add("websocket", frame.len() as u64);
+                metrics.relayed_bytes.add(frame.len());
                 metrics.relayed_frames.add(1);
                 Message::Binary(frame)
             }

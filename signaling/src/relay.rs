@@ -20,9 +20,10 @@ const FRAMES: u32 = 4;
 /// How much the server relays between peers by the WebSocket of each. What is above is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RelayLimits {
-    /// What a peer may send each second, to all others together. Default 128 KiB in 400 frames.
+    /// What a peer may send each second, to all others together. Default 125,000 bytes (1 Mbit/s) in 400 frames.
     pub peer: Rate,
-    /// The same of all peers together. Default 16 MiB in 50,000 frames.
+    /// The same of all peers together. Default 16,000,000 bytes (128 Mbit/s) in 50,000
+    /// frames.
     pub total: Rate,
     /// Bytes that may wait for a peer that reads slowly. Default 128 KiB; the longest frame or more.
     pub queue_bytes: u32,
@@ -31,8 +32,8 @@ pub struct RelayLimits {
 impl Default for RelayLimits {
     fn default() -> Self {
         Self {
-            peer: Rate { frames: 400, bytes: 128 * 1024 },
-            total: Rate { frames: 50_000, bytes: 16 * 1024 * 1024 },
+            peer: Rate { frames: 400, bytes: 125_000 },
+            total: Rate { frames: 50_000, bytes: 16_000_000 },
             queue_bytes: 128 * 1024,
         }
     }

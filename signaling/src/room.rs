@@ -17,6 +17,7 @@ use tokio::{
     sync::{Notify, mpsc, oneshot},
     time::{Instant, sleep_until},
 };
+use tracing::Instrument;
 
 pub(crate) use self::returns::{Entry, Kept, Resume};
 use self::{
@@ -67,8 +68,8 @@ pub(crate) struct Join {
 struct Departure {
     group: u64,
     peer: PeerId,
-    /// What is left behind by a peer that may come back.
-    kept: Option<Kept>,
+    /// What is left behind by a peer that may come back. In a box, since the queue has room for 32 of them at the least.
+    kept: Option<Box<Kept>>,
 }
 
 /// A peer's place in a room. It leaves by dropping this.
@@ -85,7 +86,7 @@ pub(crate) struct Seat {
     departures: mpsc::UnboundedSender<Departure>,
     /// Rung when the seat is to be given up to the same peer on another WebSocket; only for who may come back.
     bell: Option<Arc<Notify>>,
-    kept: Option<Kept>,
+    kept: Option<Box<Kept>>,
 }
 
 impl Seat {
@@ -130,7 +131,7 @@ impl Seat {
         if self.bell.is_none() {
             return Some(kept.place);
         }
-        self.kept = Some(kept);
+        self.kept = Some(Box::new(kept));
         None
     }
 }
@@ -185,7 +186,8 @@ pub(crate) fn open(key: RoomKey, registry: Arc<Registry>, first: Vec<Join>) -> O
     if room.groups.is_empty() {
         return None;
     }
-    tokio::spawn(room.run(inbox, left));
+    let span = tracing::debug_span!("room", name = room.key.name, next = room.key.next);
+    tokio::spawn(room.run(inbox, left).instrument(span));
     Some(commands)
 }
 
@@ -200,8 +202,8 @@ impl Room {
                 Some(command) = commands.recv() => match command {
                     Command::Join(join) => self.join(*join),
                     Command::Resume(resume) => {
-                        if let Some((resume, kept)) = self.returns.claim(*resume) {
-                            self.give_back(resume, kept);
+                        if let Some((resume, kept)) = self.returns.claim(resume) {
+                            self.give_back(*resume, *kept);
                         }
                     }
                     Command::Signal { group, from, to, kind, frame } => self.signal(group, from, to, kind, frame),
@@ -211,6 +213,8 @@ impl Room {
                 else => break,
             }
         }
+        // First out of the public list: who knocks when the room is forgotten may open it anew, with an entry of its own.
+        drop(self.face);
         self.registry.close(&self.key);
         // Who found the room before it closed is in `commands`, and asks again when that is dropped.
     }
@@ -279,7 +283,7 @@ impl Room {
         match kept {
             Some(kept) => {
                 if let Some((resume, kept)) = self.returns.away(group, peer, kept, until) {
-                    self.give_back(resume, kept);
+                    self.give_back(*resume, *kept);
                 }
             }
             None => self.leave(group, peer),
@@ -321,6 +325,7 @@ impl Room {
         let powers = Powers {
             lobbies: self.registry.lobbies(),
             room_peers: self.registry.limits().room_peers,
+            relays: self.registry.relays(),
             banned_for: self.registry.timing().kicked,
             now: Instant::now(),
         };
@@ -341,6 +346,7 @@ impl Room {
 
     fn signal(&mut self, number: u64, from: PeerId, to: PeerId, kind: Kind, frame: Utf8Bytes) {
         let Some(group) = self.groups.get_mut(&number) else { return };
+        let members = group.len();
         match group.forward(from, to, kind, frame) {
             Ok(()) => self.metrics.signal(kind),
             Err(why) => {
@@ -348,7 +354,9 @@ impl Room {
                 tracing::debug!(%from, %to, ?kind, ?why, "a signal is not passed on");
             }
         }
-        self.tidy(number);
+        if self.groups.get(&number).is_some_and(|group| group.len() < members) {
+            self.tidy(number);
+        }
     }
 
     fn relay(&mut self, number: u64, from: PeerId, to: PeerId, kind: FrameKind, frame: Bytes) {
@@ -377,9 +385,8 @@ impl Room {
             self.groups.remove(&number);
             self.filling = self.filling.filter(|filling| *filling != number);
         }
-        if !self.returns.is_empty() {
-            self.returns.retain(|group, peer| self.groups.get(&group).is_some_and(|group| group.has(peer)));
-        }
+        let group = self.groups.get(&number);
+        self.returns.retain(number, |peer| group.is_some_and(|group| group.has(peer)));
         if let Some(group) = self.groups.get(&number)
             && let Err(error) = self.face.show(group, &self.door, group.len(), self.registry.lobbies())
         {

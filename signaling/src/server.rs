@@ -146,7 +146,8 @@ impl Signaling {
         let socket = bind_stun(asked, signaling).await?;
         let udp = socket.as_ref().map(UdpSocket::local_addr).transpose()?;
         let turn = embed.zip(udp).map(|(turn, address)| TurnServer::new(turn, address)).transpose()?;
-        let tls = config.tls.map(Tls::new).transpose()?;
+        let counts = Arc::new(Metrics::default());
+        let tls = config.tls.map(|files| Tls::new(files, counts.clone())).transpose()?;
         if config.tickets.as_ref().is_some_and(|secret| secret.expose().len() < MIN_TICKET_SECRET) {
             return Err(StartError::TicketSecret);
         }
@@ -158,7 +159,6 @@ impl Signaling {
         };
         let ice = IceServers::new(addresses.stun.map(|address| address.port()), config.ice_servers, config.turn)?
             .with_relays(turn.as_ref().map(TurnServer::relays));
-        let counts = Arc::new(Metrics::default());
         let registry = Registry::new(limits, timing, ice, counts.clone());
         let opaque = config.opaque_signals;
         let relay = limits.relay.as_ref().map(|limits| Total::new(limits, Instant::now()));
@@ -253,7 +253,7 @@ impl Signaling {
             (None, _) => {}
         }
         if let Some(tls) = &tls {
-            tasks.spawn(watch_certificate(tls.reload(), certificates, door.rules.metrics.clone()));
+            tasks.spawn(watch_certificate(tls.reload(), certificates));
         }
         let connections =
             Connections { router: door.router(), rules: door.rules.clone(), guard: door.guard.clone(), tls };
@@ -316,20 +316,14 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
 }
 
 /// Reads the certificate anew whenever its files change.
-async fn watch_certificate(reload: TlsReload, every: Duration, metrics: Arc<Metrics>) {
+async fn watch_certificate(reload: TlsReload, every: Duration) {
     loop {
         sleep(every).await;
         let reload = reload.clone();
         match tokio::task::spawn_blocking(move || reload.reload()).await {
             Ok(Ok(false)) | Err(_) => (),
-            Ok(Ok(true)) => {
-                metrics.tls_reloads.add("ok", 1);
-                tracing::info!("the certificate was read anew");
-            }
-            Ok(Err(error)) => {
-                metrics.tls_reloads.add("failed", 1);
-                tracing::warn!(%error, "the certificate stays as it was");
-            }
+            Ok(Ok(true)) => tracing::info!("the certificate was read anew"),
+            Ok(Err(error)) => tracing::warn!(%error, "the certificate stays as it was"),
         }
     }
 }

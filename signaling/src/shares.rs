@@ -37,11 +37,11 @@ impl PerAddress {
     pub(crate) fn take(self: &Arc<Self>, address: Option<IpAddr>) -> Option<Share> {
         let Some(address) = address.map(household) else { return Some(Share { of: None }) };
         let mut counts = self.lock();
-        let count = counts.entry(address).or_default();
-        if *count >= self.most {
+        let count = counts.get(&address).copied().unwrap_or(0);
+        if count >= self.most {
             return None;
         }
-        *count += 1;
+        counts.insert(address, count + 1);
         Some(Share { of: Some((self.clone(), address)) })
     }
 
@@ -86,5 +86,8 @@ mod tests {
         assert!((0..10).all(|_| counted.take(None).is_some()), "not known, not counted");
         drop((two, three, four));
         assert!(counted.is_empty());
+        let none = PerAddress::new(0);
+        assert!(none.take(Some("192.0.2.1".parse().unwrap())).is_none());
+        assert!(none.is_empty(), "who has nothing is not remembered");
     }
 }

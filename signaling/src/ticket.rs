@@ -20,7 +20,8 @@ pub const MIN_TICKET_SECRET: usize = 16;
 /// Stands for any room: no room has that name.
 const ANY: &str = "*";
 
-/// A ticket that lets in whoever shows it (`?ticket=..`) until `expiry`, into `room`, or anywhere if that is `None`.
+/// A ticket that lets in whoever shows it ([`Credentials::ticket`](coplay_proto::signal::lobby::Credentials::ticket), or
+/// `?ticket=..`) until `expiry`: into `room`; or, if that is `None`, into any, quick matches and the public list.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
@@ -47,7 +48,9 @@ pub(crate) fn check(
 ) -> Result<(), SignalError> {
     let refused = |detail: &str| Err(SignalError::TicketRefused { detail: detail.into() });
     let Some(ticket) = ticket else {
-        return refused("connect with ?ticket=.. as the game's server hands it out");
+        return refused(
+            "get one from the game's server, and show it as the setting `ticket`, or as ?ticket=.. in the URL",
+        );
     };
     let Some((expiry, mac)) = ticket.split_once('-') else {
         return refused("a ticket is EXPIRY-MAC");

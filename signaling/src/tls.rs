@@ -18,6 +18,8 @@ use tokio_rustls::{
     },
 };
 
+use crate::metrics::Metrics;
+
 /// The largest certificate or key file that is read, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
 
@@ -71,8 +73,22 @@ pub enum TlsError {
 pub struct TlsReload(Arc<Certificate>);
 
 impl TlsReload {
-    /// Reads the files; whether they had changed. If they cannot be used, the server goes on with what it has.
+    /// Reads the files; whether they had changed. If they cannot be used, the server goes on with what it has. Both is in
+    /// the metrics (`coplay_tls_reloads_total`), whoever had it done.
+    ///
+    /// # Errors
+    /// The files cannot be read, or what is in them cannot be used. A broken one that did not change since is no error again.
     pub fn reload(&self) -> Result<bool, TlsError> {
+        let done = self.read_anew();
+        match &done {
+            Ok(true) => self.0.metrics.tls_reloads.add("ok", 1),
+            Ok(false) => (),
+            Err(_) => self.0.metrics.tls_reloads.add("failed", 1),
+        }
+        done
+    }
+
+    fn read_anew(&self) -> Result<bool, TlsError> {
         let files = self.0.files.read()?;
         let mut current = self.0.lock();
         if current.read == files {
@@ -100,7 +116,7 @@ impl std::fmt::Debug for Tls {
 }
 
 impl Tls {
-    pub(crate) fn new(files: TlsFiles) -> Result<Self, TlsError> {
+    pub(crate) fn new(files: TlsFiles, metrics: Arc<Metrics>) -> Result<Self, TlsError> {
         let read = files.read()?;
         let certified = files.certify(&read)?;
         let unusable = |source| TlsError::Unusable { cert: files.cert.clone(), key: files.key.clone(), source };
@@ -108,7 +124,7 @@ impl Tls {
             .with_safe_default_protocol_versions()
             .map_err(unusable)?
             .with_no_client_auth();
-        let certificate = Arc::new(Certificate { files, current: Mutex::new(Current { read, certified }) });
+        let certificate = Arc::new(Certificate { files, current: Mutex::new(Current { read, certified }), metrics });
         let mut config = builder.with_cert_resolver(certificate.clone());
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), certificate })
@@ -128,6 +144,7 @@ impl Tls {
 struct Certificate {
     files: TlsFiles,
     current: Mutex<Current>,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug)]

@@ -220,7 +220,14 @@ fn address_to(any: IpAddr, elsewhere: &str) -> Option<IpAddr> {
 
 /// Every address of this machine.
 fn interfaces() -> Vec<IpAddr> {
-    let interfaces = webrtc_util::ifaces::ifaces().unwrap_or_default();
+    let interfaces = webrtc_util::ifaces::ifaces().unwrap_or_else(|error| {
+        tracing::warn!(
+            %error,
+            "the addresses of this machine cannot be listed: TURN may relay to them where they are public; let the \
+             service use AF_NETLINK sockets"
+        );
+        Vec::new()
+    });
     interfaces.into_iter().filter_map(|interface| Some(interface.addr?.ip())).collect()
 }
 

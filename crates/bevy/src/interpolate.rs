@@ -141,10 +141,16 @@ impl<T: Networked> Track<T> {
         Self { past: (f64::from(tick.0), value), next: VecDeque::new() }
     }
 
-    /// A newer value has arrived; `head` is what is shown now. Older ones are ignored.
+    /// A newer value has arrived; `head` is what is shown now.
+    ///
+    /// It is newer though its tick may not be: two frames of the owner may fall into one tick, its clock may have been set
+    /// back, or it may be another owner. Then it is shown in place of the newest so far.
     pub(crate) fn push(&mut self, tick: Tick, value: T, head: f64) {
         let tick = f64::from(tick.0);
-        if tick <= self.next.back().unwrap_or(&self.past).0 {
+        let newest = self.next.back().unwrap_or(&self.past).0;
+        if tick <= newest {
+            self.next.pop_back();
+            self.next.push_back((newest, value));
             return;
         }
         if self.next.is_empty() {
@@ -177,6 +183,7 @@ impl<T: Networked> Track<T> {
     pub(crate) fn at(&self, head: f64) -> T {
         let (from, past) = &self.past;
         match self.next.front() {
+            Some((to, next)) if head >= *to => next.clone(),
             Some((to, next)) if head > *from => past.lerp(next, ((head - from) / (to - from)) as f32),
             _ => past.clone(),
         }
@@ -251,11 +258,25 @@ mod tests {
     }
 
     #[test]
-    fn older_values_are_ignored_and_waiting_ones_are_bounded() {
+    fn the_last_value_is_shown_whatever_its_tick_is() {
+        for tick in [9, 10] {
+            // When the one before is shown already, and when it is not.
+            let mut track = Track::new(Tick(10), X(0.0));
+            track.push(Tick(tick), X(9.0), 20.0);
+            assert_eq!((track.at(20.0), play(&mut track, 20.0)), (X(9.0), Some(9.0)));
+            assert!(!track.is_moving());
+            let mut track = Track::new(Tick(8), X(0.0));
+            track.push(Tick(10), X(1.0), 8.0);
+            track.push(Tick(tick), X(9.0), 8.0);
+            assert_eq!(play(&mut track, 9.0), Some(4.5));
+            assert_eq!(play(&mut track, 10.0), Some(9.0));
+            assert!(!track.is_moving());
+        }
+    }
+
+    #[test]
+    fn waiting_values_are_bounded() {
         let mut track = Track::new(Tick(10), X(0.0));
-        track.push(Tick(9), X(9.0), 0.0);
-        track.push(Tick(10), X(9.0), 0.0);
-        assert!(!track.is_moving());
         for tick in 0..1000 {
             track.push(Tick(11 + tick), X(tick as f32), 0.0);
         }

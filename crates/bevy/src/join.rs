@@ -10,7 +10,7 @@ use coplay_proto::{
     session::{Session, SessionConfig},
     signal::{
         IceServer,
-        lobby::{Listing, MAX_PASSWORD, Password, QuickMatch, TooLong},
+        lobby::{Listing, MAX_PASSWORD, MAX_TICKET, Password, QuickMatch, Ticket, TooLong},
         query,
     },
 };
@@ -97,6 +97,8 @@ impl JoinRoom {
     /// The signaling server: `ws://` or `wss://`, host and port. Default: on native the environment variable
     /// `COPLAY_SIGNALING`, else `ws://127.0.0.1:3536`; in the browser `?signaling=` of the page's URL, else the host that
     /// the page is from.
+    ///
+    /// Without a path or a query: where the server asks for tickets, see [`Self::ticket`].
     #[must_use]
     pub fn signaling(mut self, url: impl Into<String>) -> Self {
         self.signaling = Some(url.into());
@@ -157,6 +159,16 @@ impl JoinRoom {
     #[must_use]
     pub fn password(mut self, password: impl Into<String>) -> Self {
         self.socket.password = Some(Password::from(password));
+        self
+    }
+
+    /// A ticket of the game's own server, at most 128 bytes, where the signaling server lets nobody in without one
+    /// (`--ticket-secret-file`): the game logs in to its server, and gets the ticket from there. Default none. Without a
+    /// good one [`RoomFailed`](crate::RoomFailed) says `TicketRefused` ([`SignalError`](crate::SignalError)). A
+    /// [quick match](Self::quick_match) and a [new room](Self::new_room) take one for any room.
+    #[must_use]
+    pub fn ticket(mut self, ticket: impl Into<String>) -> Self {
+        self.socket.ticket = Some(Ticket::from(ticket));
         self
     }
 
@@ -273,10 +285,14 @@ impl JoinRoom {
             room::check_name(name)?;
         }
         let password = self.socket.password.as_ref().map(Password::expose);
+        let ticket = self.socket.ticket.as_ref().map(Ticket::expose);
         match self.mistake {
             Some(mistake) => Err(mistake.into()),
             None if password.is_some_and(|password| !(1..=MAX_PASSWORD).contains(&password.len())) => {
                 Err(TooLong::Password.into())
+            }
+            None if ticket.is_some_and(|ticket| !(1..=MAX_TICKET).contains(&ticket.len())) => {
+                Err(TooLong::Ticket.into())
             }
             None => Ok(self.listing.check()?),
         }

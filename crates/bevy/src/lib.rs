@@ -181,6 +181,7 @@ pub use coplay_proto::{
         Unsendable as BlobUnsendable,
     },
     conditioner::{Bursts, Conditions},
+    link::{Cause as QualityCause, Quality as PeerQuality},
     session::{Denied, DisconnectReason, Target},
     signal::{
         IceServer, SignalError,
@@ -218,8 +219,8 @@ pub mod prelude {
         BlobProgress, BlobReceived, BlobSent, BlobTransfer, CancelBlob, ChangeRoom, ControlledBy, CoplayPlugins,
         DisconnectReason, JoinRoom, KickPeer, LeaveRoom, Lobbies, LobbiesChanged, LobbiesFailed, LobbiesState, Lobby,
         MatchWaiting, Metadata, Mine, NetCommandsExt, NetEntity, NetEvent, NetField, NetInput, NetSystems, Networked,
-        Owned, PathKind, Peer, PeerDenied, PeerId, PeerJoined, PeerLeft, PeerPath, PeerRefused, PlayerEntered,
-        Received, RefuseBlob, Room, RoomChanged, RoomDenied, RoomFailed, RoomState, SceneId, Shared, Simulate,
+        Owned, PathKind, Peer, PeerDenied, PeerId, PeerJoined, PeerLeft, PeerPath, PeerQuality, PeerRefused, PlayerEntered,
+        QualityCause, Received, RefuseBlob, Room, RoomChanged, RoomDenied, RoomFailed, RoomState, SceneId, Shared, Simulate,
         Simulated, Target, Topology, Unresponsive, UnwatchLobbies, WatchLobbies,
     };
 }

@@ -12,7 +12,7 @@ use bevy_state::{
     app::AppExtStates,
     state::{NextState, States},
 };
-use coplay_proto::signal::lobby::{Lobby, LobbyFilter, TooLong};
+use coplay_proto::signal::lobby::{Lobby, LobbyFilter, MAX_TICKET, Ticket, TooLong};
 use coplay_socket::{LobbyBrowser, LobbyEvent, SignalingState, SocketError};
 
 use crate::schedule::NetSystems;
@@ -40,6 +40,7 @@ use crate::schedule::NetSystems;
 #[derive(Event, Clone, Debug, PartialEq, Eq)]
 pub struct WatchLobbies {
     signaling: Option<String>,
+    ticket: Option<Ticket>,
     filter: LobbyFilter,
     mistake: Option<TooLong>,
 }
@@ -48,7 +49,7 @@ impl WatchLobbies {
     /// The public rooms of this game, which [`JoinRoom::game`](crate::JoinRoom::game) names.
     pub fn of(game: impl Into<String>) -> Self {
         let filter = LobbyFilter { game: Some(game.into()), ..LobbyFilter::default() };
-        Self { signaling: None, filter, mistake: None }
+        Self { signaling: None, ticket: None, filter, mistake: None }
     }
 
     /// Only those of this version.
@@ -78,6 +79,17 @@ impl WatchLobbies {
     #[must_use]
     pub fn signaling(mut self, url: impl Into<String>) -> Self {
         self.signaling = Some(url.into());
+        self
+    }
+
+    /// A ticket for any room, where the signaling server asks for one: [`JoinRoom::ticket`](crate::JoinRoom::ticket).
+    #[must_use]
+    pub fn ticket(mut self, ticket: impl Into<String>) -> Self {
+        let ticket = ticket.into();
+        if !(1..=MAX_TICKET).contains(&ticket.len()) {
+            self.mistake.get_or_insert(TooLong::Ticket);
+        }
+        self.ticket = Some(ticket.into());
         self
     }
 }
@@ -170,7 +182,8 @@ fn open(world: &mut World, watch: &WatchLobbies) {
         return close(world, Some(mistake.into()));
     }
     let server = watch.signaling.clone().unwrap_or_else(coplay_socket::default_signaling_url);
-    world.non_send_mut::<Watched>().0 = Some(LobbyBrowser::open(&server, watch.filter.clone()));
+    world.non_send_mut::<Watched>().0 =
+        Some(LobbyBrowser::open_with_ticket(&server, watch.ticket.clone(), watch.filter.clone()));
     empty(world);
     set_state(world, LobbiesState::Connecting);
 }

@@ -11,7 +11,7 @@ use bevy_ecs::{
 use bevy_reflect::{Reflect, std_traits::ReflectDefault};
 use coplay_proto::{
     MemberId, PeerId, Topology,
-    link::Figures,
+    link::{Cause, Figures, Quality},
     session::{Denied, DisconnectReason},
 };
 use coplay_socket::{Path, PathKind};
@@ -49,7 +49,7 @@ impl Peer {
     }
 }
 
-/// How a peer is reached, measured about four times a second.
+/// How a peer is reached, measured about four times a second, and oftener while the path changes.
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq, Reflect)]
 #[reflect(opaque)]
 #[reflect(Component, Clone, Debug, Default, PartialEq)]
@@ -60,6 +60,20 @@ pub struct PeerPath {
     pub jitter: Duration,
     /// Share of our datagrams that were lost lately, 0 to 1.
     pub loss: f32,
+    /// Share of the peer's datagrams that did not get here lately, 0 to 1.
+    pub loss_received: f32,
+    /// How long datagrams wait on their way because the path is full.
+    pub queueing: Duration,
+    /// Bytes a second that the path to the peer is thought to carry. Zero until it is measured.
+    pub rate: u32,
+    /// Bytes a second of that which state may take. What does not fit is skipped, and not sent late.
+    pub budget: u32,
+    /// Bytes of events that wait to be sent, or for the peer's word that they came.
+    pub waiting: u32,
+    /// How good it is for a game. Good until it is measured, and for a peer that is reached by way of the host.
+    pub quality: Quality,
+    /// Why it is not good.
+    pub cause: Option<Cause>,
     /// How direct it is. `None` for a peer that is reached by way of the host.
     pub kind: Option<PathKind>,
     /// Bytes sent so far.
@@ -244,11 +258,24 @@ pub(crate) fn responsive(world: &mut World, id: PeerId, responsive: bool) {
 /// Its link has new figures.
 pub(crate) fn measured(world: &mut World, id: PeerId, figures: &Figures) {
     change(world, id, |path| {
-        path.rtt = figures.rtt;
-        path.jitter = figures.jitter;
-        path.loss = figures.loss;
-        path.bytes_sent = figures.bytes_sent;
-        path.bytes_received = figures.bytes_received;
+        let Figures { rtt, jitter, queueing, loss, loss_received, bytes_sent, bytes_received, .. } = *figures;
+        let Figures { rate, budget, waiting, quality, cause, .. } = *figures;
+        let kind = path.kind;
+        *path = PeerPath {
+            rtt,
+            jitter,
+            loss,
+            loss_received,
+            queueing,
+            rate,
+            budget,
+            waiting,
+            quality,
+            cause,
+            kind,
+            bytes_sent,
+            bytes_received,
+        };
     });
 }
 

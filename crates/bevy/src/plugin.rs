@@ -126,6 +126,11 @@ impl CoplayPlugins {
         self.with(|join| join.password(password))
     }
 
+    /// See [`JoinRoom::ticket`].
+    pub fn ticket(self, ticket: impl Into<String>) -> Self {
+        self.with(|join| join.ticket(ticket))
+    }
+
     /// See [`JoinRoom::relay`].
     pub fn relay(self, policy: RelayPolicy) -> Self {
         self.with(|join| join.relay(policy))

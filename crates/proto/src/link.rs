@@ -1,10 +1,16 @@
 //! The connection to one peer: sequences, acks, round trips, and messages exactly once and in order.
 
+mod copies;
+mod figures;
+mod incoming;
 mod machine;
-mod messages;
 mod no_path;
+mod outgoing;
+mod pacer;
 mod path;
+mod rate;
 mod receipts;
+mod received;
 mod wire;
 
 use core::time::Duration;
@@ -13,6 +19,7 @@ use bytes::Bytes;
 
 use crate::{Channel, Lane};
 
+pub use figures::{Cause, Figures, Quality};
 pub use machine::Link;
 pub use no_path::NoPath;
 
@@ -27,8 +34,14 @@ pub const MAX_MESSAGE: usize = 64 * 1024;
 /// word that ends them.
 pub const CONTROL_RESERVE: usize = MAX_MESSAGE;
 
+/// Bytes a second that a link sends before anything is known of its path: 1.2 Mbit/s. See [`Figures::rate`].
+pub const FIRST_RATE: u32 = 150_000;
+
 /// How long a datagram with messages waits for company before it is acked by a datagram of its own.
 const MESSAGE_ACK_DELAY: Duration = Duration::from_millis(8);
+
+/// The same for a datagram with state: nothing is repeated for want of that ack, but how much may be sent follows from it.
+const STATE_ACK_DELAY: Duration = Duration::from_millis(50);
 
 /// The settings of a link.
 #[derive(Clone, Debug)]
@@ -97,7 +110,7 @@ pub enum LinkEvent {
     Unresponsive,
     /// The peer is heard again.
     Responsive,
-    /// What the link measured, about every 250 ms.
+    /// What the link measured: about every 250 ms, and at once when [`Figures::budget`] is much more or less.
     Figures(Figures),
     /// The link is over.
     Closed(CloseReason),
@@ -146,19 +159,4 @@ pub enum Refused {
     /// The link is closed, or closing.
     #[error("the link to the peer is closed: send nothing until it has joined again")]
     Closed,
-}
-
-/// What a link measured of the path to its peer.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Figures {
-    /// Smoothed round trip, without the peer's hold time.
-    pub rtt: Duration,
-    /// Mean deviation of the round trip.
-    pub jitter: Duration,
-    /// Share of our datagrams that were lost lately, 0 to 1.
-    pub loss: f32,
-    /// Bytes sent in datagrams so far.
-    pub bytes_sent: u64,
-    /// Bytes received in datagrams so far.
-    pub bytes_received: u64,
 }

@@ -35,7 +35,8 @@ pub mod query {
     /// `existing=1`: join the room only if it is there (joining by code).
     pub const EXISTING: &str = "existing";
     /// `ticket=EXPIRY-MAC`: that the peer may join, said by whoever knows the server's ticket secret. For servers that
-    /// ask for one.
+    /// ask for one. Proxies write URLs down: peers with the subprotocol better show it as
+    /// [`Credentials::ticket`](super::lobby::Credentials::ticket).
     pub const TICKET: &str = "ticket";
     /// `public=1`: who makes the room puts it into the public list.
     pub const PUBLIC: &str = "public";
@@ -87,9 +88,24 @@ pub enum ClientMessage {
 pub enum Report {
     /// It is connected, over this kind of path.
     Path(ReportedPath),
-    /// It could not be. Why, as a code of 1 to 32 of `A-Z a-z 0-9 - _`; anything else counts as `other`.
+    /// It could not be. Why: one of [`FAILURES`]; anything else counts as `other`.
     Failed(String),
 }
+
+/// The codes of [`Report::Failed`]: no answer came; ICE found a path and everything else was lost; only TURN was allowed
+/// and there was none; no candidates from this side, or from the other; STUN would have helped, or TURN; the path by TURN
+/// fails; only signaling's relay was allowed, and it does not relay for the two.
+pub const FAILURES: [&str; 9] = [
+    "no_answer",
+    "loss",
+    "no_relay",
+    "no_addresses_here",
+    "no_addresses_there",
+    "stun_needed",
+    "turn_needed",
+    "relayed_path_fails",
+    "not_relayed",
+];
 
 /// What carries a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

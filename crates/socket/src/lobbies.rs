@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use coplay_proto::signal::{
     ClientMessage, KEEP_ALIVE, ServerMessage,
-    lobby::{Lobby, LobbyFilter, LobbyNews},
+    lobby::{Credentials, Lobby, LobbyFilter, LobbyNews, Ticket},
     path,
 };
 
@@ -58,8 +58,14 @@ pub enum LobbyEvent {
 impl LobbyBrowser {
     /// Those lobbies of the server at `ws://HOST:PORT` or `wss://HOST:PORT` that the filter takes.
     pub fn open(server: &str, filter: LobbyFilter) -> Self {
+        Self::open_with_ticket(server, None, filter)
+    }
+
+    /// The same, of a server that asks for tickets: one for any room, as
+    /// [`SocketConfig::ticket`](crate::SocketConfig::ticket).
+    pub fn open_with_ticket(server: &str, ticket: Option<Ticket>, filter: LobbyFilter) -> Self {
         let url = format!("{}{}", server.trim_end_matches('/'), path::LOBBIES);
-        Self(Running::start(url.clone(), |now, seed| Board::new(now, url, filter, seed)))
+        Self(Running::start(url.clone(), |now, seed| Board::new(now, url, ticket, filter, seed)))
     }
 
     /// Other lobbies, from now on.
@@ -104,6 +110,7 @@ pub(crate) enum Output {
 #[derive(Debug)]
 pub(crate) struct Board {
     url: String,
+    ticket: Option<Ticket>,
     filter: LobbyFilter,
     dialer: Dialer,
     line: Line,
@@ -125,9 +132,10 @@ enum Line {
 
 impl Board {
     /// `seed` spreads the reconnections of many.
-    pub(crate) fn new(now: Duration, url: String, filter: LobbyFilter, seed: u64) -> Self {
+    pub(crate) fn new(now: Duration, url: String, ticket: Option<Ticket>, filter: LobbyFilter, seed: u64) -> Self {
         Self {
             url,
+            ticket,
             filter,
             dialer: Dialer::new(Some(Dialect::Coplay), ATTEMPTS, seed),
             line: Line::Down { again: now },
@@ -178,7 +186,8 @@ impl Board {
             Line::Down { again } if again <= now => {
                 self.line = Line::Dialled { until: now + ANSWER_TIMEOUT };
                 self.signaling = Some(SignalingState::Connecting);
-                self.out.push(Output::Dial(Dialect::Coplay.into()));
+                let credentials = Credentials { ticket: self.ticket.clone(), ..Credentials::default() };
+                self.out.push(Output::Dial(Dial { dialect: Dialect::Coplay, credentials }));
             }
             Line::Dialled { until } if until <= now => self.down(now, Down::Lost("it does not answer".into())),
             Line::Up { keep_alive } if keep_alive <= now => {

@@ -8,7 +8,7 @@ use coplay_proto::{
     link::CloseReason,
     signal::{
         IceServer, Leader, SignalError,
-        lobby::{Lobby, MatchStatus, Password, QuickMatch, RoomCommand},
+        lobby::{Lobby, MatchStatus, Password, QuickMatch, RoomCommand, Ticket},
     },
 };
 
@@ -338,6 +338,10 @@ pub struct SocketConfig {
     /// The room's password, at most [`coplay_proto::signal::lobby::MAX_PASSWORD`] bytes: set where the room is made. It is
     /// not part of the URL, which proxies write down. Default none.
     pub password: Option<Password>,
+    /// The ticket for a signaling server that asks for one, as the game's own server handed it out when the player logged
+    /// in; at most [`coplay_proto::signal::lobby::MAX_TICKET`] bytes. It is not part of the URL either. A quick match takes
+    /// one for any room. With [`Dialect::Matchbox`] it is not shown: have `?ticket=` in the URL. Default none.
+    pub ticket: Option<Ticket>,
     /// Whether signaling is to keep the seat for a while when the connection to it is lost. Default yes.
     pub resume: bool,
     /// How often the signaling server is tried at first. Default 5 (about 8 s where nobody listens), at least 1.
@@ -353,7 +357,9 @@ pub struct SocketConfig {
     /// cloud's 1:1 NAT, or ports forwarded by a router (then with [`Self::udp_ports`]). Peers are told of them besides
     /// this machine's own. Default none. Not in the browser.
     pub external_ips: Vec<IpAddr>,
-    /// How long one attempt to connect with a peer may take. Default 4 s.
+    /// How long an attempt to connect with a peer waits for an answer, and once there is a path, until it is open. Default
+    /// 3.5 s. For a path it looks as long as all attempts together may take, so that with two of them both sides know within
+    /// 8 s.
     pub handshake_timeout: Duration,
     /// How often to try to connect with a peer. Default 2, at least 1. Where ICE has found a path, so that only loss can
     /// be to blame, two attempts more are made.
@@ -376,6 +382,11 @@ impl SocketConfig {
     /// For a quick match at a signaling server such as `ws://HOST:PORT`. To wait no more, drop the socket.
     pub fn quick_match(server: &str, wanted: &QuickMatch) -> Self {
         Self::new(wanted.url(server))
+    }
+
+    /// How long a path to a peer is looked for.
+    pub(crate) fn search_time(&self) -> Duration {
+        self.handshake_timeout * self.handshake_attempts.max(1)
     }
 
     /// Whether the transport can do what the settings ask for.
@@ -404,13 +415,14 @@ impl Default for SocketConfig {
             transport: Transport::WebRtc,
             dialect: None,
             password: None,
+            ticket: None,
             resume: true,
             signaling_attempts: 5,
             ice_servers: Vec::new(),
             ice_transport_policy: IceTransportPolicy::All,
             udp_ports: None,
             external_ips: Vec::new(),
-            handshake_timeout: Duration::from_secs(4),
+            handshake_timeout: Duration::from_millis(3500),
             handshake_attempts: 2,
             relay: RelayPolicy::Allowed,
             relay_after: Duration::from_secs(8),

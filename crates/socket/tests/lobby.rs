@@ -154,6 +154,36 @@ async fn a_lobby_is_made_found_joined_by_password_changed_and_left() {
 }
 
 #[tokio::test]
+async fn a_server_that_asks_for_tickets_is_shown_them_for_rooms_matches_and_the_list() {
+    let secret = coplay_signaling::Secret::from("a secret of sixteen or more");
+    let until = std::time::SystemTime::now() + Duration::from_secs(3600);
+    let ticket = coplay_signaling::ticket(&secret, None, until);
+    let config = Config { tickets: Some(secret), ..Config::local().stun(Stun::Off) };
+    let server = Signaling::spawn(config).expect("it starts");
+    let wanted = QuickMatch { game: "arena".into(), version: "1".into(), size: 2, topology: Topology::Mesh };
+    let room = || SocketConfig::new(format!("{}/r?topology=mesh&public=1", server.url()));
+    let quick = || SocketConfig::quick_match(&server.url(), &wanted);
+    let with = |config: SocketConfig| connect(SocketConfig { ticket: Some(ticket.as_str().into()), ..config });
+    for config in [room(), quick()] {
+        let error = failed(&mut *connect(config)).await;
+        assert!(matches!(error, SocketError::Refused(SignalError::TicketRefused { .. })), "{error}");
+    }
+    let mut refused = LobbyBrowser::open(&server.url(), LobbyFilter::default());
+    let pick = |event| if let LobbyEvent::Failed(error) = event { Some(error) } else { None };
+    let error = self::until(|| refused.poll(), pick).await;
+    assert!(matches!(error, SocketError::Refused(SignalError::TicketRefused { .. })), "{error}");
+
+    let mut host = with(room());
+    entered(&mut *host).await;
+    let mut browser =
+        LobbyBrowser::open_with_ticket(&server.url(), Some(ticket.as_str().into()), LobbyFilter::default());
+    assert_eq!(listed(&mut browser, |lobbies| !lobbies.is_empty()).await[0].code, "r");
+    let (mut one, mut two) = (with(quick()), with(quick()));
+    let (one, two) = tokio::join!(entered(&mut *one), entered(&mut *two));
+    assert_eq!(one.room, two.room);
+}
+
+#[tokio::test]
 async fn a_quick_match_connects_those_who_want_the_same() {
     let server = server();
     let wanted = QuickMatch { game: "duel".into(), version: "1".into(), size: 2, topology: Topology::Mesh };

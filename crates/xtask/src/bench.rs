@@ -14,9 +14,13 @@ use crate::{
     tools,
 };
 
+mod emulated;
+mod loss;
+mod narrow;
 mod nat;
 mod netns;
 mod peers;
+mod plot;
 mod relay;
 mod servers;
 
@@ -29,6 +33,11 @@ pub(crate) struct Options {
 
 #[derive(clap::Subcommand)]
 enum What {
+    /// Measure how late small reliable messages are where the path loses some: coplay's events, raw data channels,
+    /// `matchbox_socket`, a WebSocket, renet (root, Linux; without root, coplay over its conditioner).
+    Loss(loss::Options),
+    /// Measure how old state and how late events are while the path narrows to 200 kbit/s and widens again (root, Linux).
+    Narrow(narrow::Options),
     /// Connect peers through every kind of NAT, with and without TURN, in network namespaces of this machine (root, Linux).
     Nat(nat::Options),
     /// Measure what relaying adds to the round trip, in network namespaces of this machine (root, Linux).
@@ -43,6 +52,8 @@ enum What {
 /// Measures; shows a table, and writes the rows to `target/bench/NAME.json`.
 pub(crate) fn bench(options: &Options) -> Result {
     match &options.what {
+        What::Loss(options) => loss::bench(options),
+        What::Narrow(options) => narrow::bench(options),
         What::Nat(options) => nat::bench(options),
         What::Relay(options) => relay::bench(options),
         What::Signaling => signaling(),
@@ -94,6 +105,12 @@ fn write(name: &str, rows: &[impl Serialize]) -> Result {
     Ok(())
 }
 
+/// Of times from short to long, the one that this share of them does not exceed.
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let rank = (share * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.max(1) - 1).copied().unwrap_or(f64::NAN)
+}
+
 /// Builds the peer for this machine and the signaling server, optimised; returns their folder.
 fn build_peers() -> Result<PathBuf> {
     let mut command = cargo();
@@ -129,6 +146,14 @@ fn replaced(text: &str, name: &str, table: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quantile_is_one_of_the_times() {
+        let times: Vec<_> = (1..=200).map(f64::from).collect();
+        assert_eq!((quantile(&times, 0.5), quantile(&times, 0.99), quantile(&times, 1.0)), (100.0, 198.0, 200.0));
+        assert_eq!(quantile(&[7.0], 0.5), 7.0);
+        assert!(quantile(&[], 0.5).is_nan());
+    }
 
     #[test]
     fn a_table_takes_the_place_of_the_one_before_and_of_no_other() {

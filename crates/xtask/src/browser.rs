@@ -112,7 +112,8 @@ pub(crate) fn profile(name: &str, place: &Path) -> PathBuf {
     place.join(format!("{name}.profile"))
 }
 
-fn new_profile(name: &str, place: &Path) -> Result<PathBuf> {
+/// An empty one.
+pub(crate) fn new_profile(name: &str, place: &Path) -> Result<PathBuf> {
     let profile = profile(name, place);
     // A profile that is there already was left by a run that was cut short.
     let _ = fs::remove_dir_all(&profile);

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The checks in their order: what is quick to fail comes first.
-const CHECKS: [(&str, fn() -> Result); 14] = [
+const CHECKS: [(&str, fn() -> Result); 15] = [
     ("format", format),
     ("boundaries", boundaries::boundaries),
     ("packages", packages::quick),
@@ -20,6 +20,7 @@ const CHECKS: [(&str, fn() -> Result); 14] = [
     ("tests in the browser", test::web),
     ("crossplay", || crossplay::crossplay(&crossplay::Options::on(crossplay::Server::Coplay))),
     ("crossplay on matchbox_server", || crossplay::crossplay(&crossplay::Options::on(crossplay::Server::Matchbox))),
+    ("crossplay with Firefox", || crossplay::crossplay(&crossplay::Options::in_firefox())),
     ("crossplay by matchbox_socket", || crossplay::crossplay(&crossplay::Options::by_matchbox())),
     ("the menu in the browser", lobby::lobby),
     ("a game of one's own", template::template),
@@ -59,7 +60,8 @@ fn shown(time: Duration) -> String {
 }
 
 fn format() -> Result {
-    run(cargo().args(["fmt", "--all", "--check"]))
+    run(cargo().args(["fmt", "--all", "--check"]))?;
+    run(cargo().args(["fmt", "--check", "--manifest-path", "benches/loss/Cargo.toml"]))
 }
 
 /// Of what is published: documenting the games as well would have all of Bevy checked once more.

@@ -77,6 +77,11 @@ impl Options {
         Self { transport: Transport::Matchbox, ..Self::on(Server::Coplay) }
     }
 
+    /// One match with pages in Firefox.
+    pub(crate) fn in_firefox() -> Self {
+        Self { browser: Browser::Firefox, only: Some(Match::Mesh), ..Self::on(Server::Coplay) }
+    }
+
     /// One short match.
     pub(crate) fn quick() -> Self {
         Self { seconds: 5, only: Some(Match::Mesh), ..Self::on(Server::Coplay) }

@@ -16,7 +16,7 @@ use crate::{
 
 /// Plays through the menu.
 pub(crate) fn lobby() -> Result {
-    let mut steps = Steps::new(8);
+    let mut steps = Steps::new(9);
     let arena = Arena::build(&mut steps, false)?;
     steps.next("opening two browsers");
     let site = Site::start(arena.page.clone(), SocketAddr::from(([127, 0, 0, 1], 0)))?;
@@ -47,6 +47,15 @@ pub(crate) fn lobby() -> Result {
     anna.until_spoken(&["this room", "Remove bert"])?;
     choose(&anna, "Remove bert")?;
     bert.until_spoken(&["coplay arena", "removed"])?;
+
+    steps.next("anna says that the room is for beginners, and takes two; bert looks for such rooms");
+    choose(&anna, "Say that it is for beginners")?;
+    choose(&anna, "Take 2 players")?;
+    choose(&bert, "List rooms for beginners only")?;
+    bert.until_spoken(&["List all rooms", &format!("Join {code}"), "1/2 players", "for beginners"])?;
+    choose(&anna, "Do not say that it is for beginners")?;
+    bert.until_unspoken(&code)?;
+    choose(&bert, "List all rooms")?;
     choose(&anna, "Leave the room")?;
     anna.until_spoken(&["coplay arena\n", "Quick match"])?;
 

@@ -4,6 +4,7 @@ use std::{
     env,
     ffi::OsStr,
     fs::{self, File},
+    io::Write,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -75,7 +76,15 @@ pub(crate) struct Running {
 impl Running {
     /// Starts a program; with `log`, what it prints goes there.
     pub(crate) fn start(name: &str, command: &mut Command, log: Option<&Path>) -> Result<Self> {
-        command.stdin(Stdio::null());
+        Self::spawn(name, command.stdin(Stdio::null()), log)
+    }
+
+    /// The same with a program that is told what to do while it runs: see [`Self::tell`].
+    pub(crate) fn start_listening(name: &str, command: &mut Command, log: Option<&Path>) -> Result<Self> {
+        Self::spawn(name, command.stdin(Stdio::piped()), log)
+    }
+
+    fn spawn(name: &str, command: &mut Command, log: Option<&Path>) -> Result<Self> {
         if let Some(path) = log {
             make_dir(path.parent().unwrap_or(path))?;
             let file = File::create(path).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
@@ -84,6 +93,13 @@ impl Running {
         }
         let child = command.spawn().map_err(|error| format!("cannot start {}: {error}", shown(command)))?;
         Ok(Self { name: name.to_owned(), child, log: log.map(Path::to_owned) })
+    }
+
+    /// Writes a line to the program's standard input.
+    pub(crate) fn tell(&mut self, line: &impl std::fmt::Display) -> Result {
+        let input = self.child.stdin.as_mut().ok_or_else(|| format!("{} takes no orders", self.name))?;
+        let told = writeln!(input, "{line}").and_then(|()| input.flush());
+        told.map_err(|error| format!("{} cannot be told {line}: {error}{}", self.name, self.last_words()))
     }
 
     /// An error if the program has ended, with the last that it said.
@@ -152,6 +168,7 @@ pub(crate) fn cargo() -> Command {
     }
     if LINTING.load(Ordering::Relaxed) {
         // As `cargo clippy` calls it, which can only check: so all is compiled once, not once to check and once to run.
+        // The odd word is what cargo-clippy puts between arguments.
         command.env("RUSTC_WORKSPACE_WRAPPER", "clippy-driver").env("CLIPPY_ARGS", "-Dwarnings__CLIPPY_HACKERY__");
     }
     command

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     browser,
-    run::{Result, Running, make_dir},
+    run::{Result, Running},
     tools,
 };
 
@@ -61,8 +61,7 @@ impl Driver {
 
     /// Opens a page in a new browser, headless, as a new person.
     pub(crate) fn open(&self, name: &str, url: &str, place: &Path) -> Result<Page<'_>> {
-        let profile = place.join(format!("{name}.profile"));
-        make_dir(&profile)?;
+        let profile = browser::new_profile(name, place)?;
         let more = ["--headless".to_owned(), format!("--user-data-dir={}", profile.display())];
         let arguments: Vec<_> = browser::FLAGS.iter().map(ToString::to_string).chain(more).collect();
         let options = json!({ "args": arguments, "binary": tools::chromium()? });
@@ -119,17 +118,23 @@ impl Page<'_> {
 
     /// Waits until that has all of these words in it, and returns it.
     pub(crate) fn until_spoken(&self, words: &[&str]) -> Result<String> {
+        self.until(&format!("say {words:?}"), |text| words.iter().all(|word| text.contains(word)))
+    }
+
+    /// Waits until that does not have this word in it any more.
+    pub(crate) fn until_unspoken(&self, word: &str) -> Result {
+        self.until(&format!("stop to say {word:?}"), |text| !text.contains(word)).map(drop)
+    }
+
+    fn until(&self, what: &str, is_so: impl Fn(&str) -> bool) -> Result<String> {
         let start = Instant::now();
         loop {
             let text = self.spoken()?;
-            if words.iter().all(|word| text.contains(word)) {
+            if is_so(&text) {
                 return Ok(text);
             }
             if start.elapsed() > PATIENCE {
-                return Err(format!(
-                    "the page of {} does not say {words:?} within {PATIENCE:?}, but\n{text}",
-                    self.name
-                ));
+                return Err(format!("the page of {} does not {what} within {PATIENCE:?}:\n{text}", self.name));
             }
             std::thread::sleep(PAUSE);
         }

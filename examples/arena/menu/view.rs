@@ -20,6 +20,8 @@ struct Row(usize);
 /// What was drawn last.
 #[derive(Resource, Default, PartialEq)]
 struct Shown {
+    open: bool,
+    code: String,
     title: String,
     rows: Vec<String>,
     chosen: usize,
@@ -62,15 +64,21 @@ fn draw(world: &mut World) {
     menu.chosen = menu.chosen.min(rows.len().saturating_sub(1));
     let menu = world.resource::<Menu>();
     let connection = *world.resource::<State<LobbiesState>>().get();
-    let now = Shown { title: title(menu, connection), rows, chosen: menu.chosen, notice: menu.notice.clone() };
-    let (open, room) = (menu.is_open(), world.resource::<Room>());
-    read_out(&now, open, room);
+    let now = Shown {
+        open: menu.is_open(),
+        code: world.resource::<Room>().code().to_owned(),
+        title: title(menu, connection),
+        rows,
+        chosen: menu.chosen,
+        notice: menu.notice.clone(),
+    };
     if now == *world.resource::<Shown>() {
         return;
     }
+    read_out(&now);
     let mut panels = world.query_filtered::<Entity, With<Panel>>();
     let Ok(panel) = panels.single(world) else { return };
-    let visibility = if open { Visibility::Visible } else { Visibility::Hidden };
+    let visibility = if now.open { Visibility::Visible } else { Visibility::Hidden };
     world.entity_mut(panel).insert(visibility).despawn_related::<Children>().with_children(|panel| {
         panel.spawn((Text::new(&now.title), TextFont::from_font_size(26.0), TextColor(TEXT)));
         for (number, label) in now.rows.iter().enumerate() {
@@ -104,23 +112,21 @@ fn title(menu: &Menu, connection: LobbiesState) -> String {
 
 /// A canvas has no words for a screen reader: the page has them beside it, in an element of its own.
 #[cfg(target_arch = "wasm32")]
-fn read_out(now: &Shown, open: bool, room: &Room) {
+fn read_out(now: &Shown) {
     let Some(place) = web_sys::window().and_then(|w| w.document()).and_then(|page| page.get_element_by_id("spoken"))
     else {
         return;
     };
-    let text = if open {
+    let text = if now.open {
         let rows = now.rows.iter().enumerate();
         let rows = rows.map(|(number, row)| format!("{} {row}", if number == now.chosen { ">" } else { "-" }));
         [now.title.clone()].into_iter().chain(rows).chain([now.notice.clone()]).collect::<Vec<_>>().join("\n")
     } else {
-        format!("playing in room {}", room.code())
+        format!("playing in room {}", now.code)
     };
-    if place.text_content().as_deref() != Some(&text) {
-        place.set_text_content(Some(&text));
-    }
+    place.set_text_content(Some(&text));
 }
 
 /// A window is read out by what the system has for it.
 #[cfg(not(target_arch = "wasm32"))]
-fn read_out(_: &Shown, _: bool, _: &Room) {}
+fn read_out(_: &Shown) {}

@@ -1,8 +1,10 @@
-//! Does a signal look like one? Checked as far as the clients that read it need it, and passed on as it is.
+//! Does a signal look like one? Read by the parser of unmodified native peers, which panic on what that refuses, and checked
+//! for what else they and browsers need of it. It is passed on as it is.
 
-use std::net::IpAddr;
+use std::{io::Cursor, net::IpAddr};
 
 use coplay_proto::signal::{Signal, SignalError};
+use rtc_sdp::{MediaDescription, SessionDescription};
 use serde::Deserialize;
 
 use crate::wire::malformed;
@@ -18,7 +20,8 @@ pub(crate) fn check(signal: &Signal) -> Result<(), SignalError> {
         Signal::Offer(sdp) | Signal::Answer(sdp) if sdp.len() > MAX_SDP => {
             Err(malformed(format!("the SDP has {} bytes, and at most {MAX_SDP} are taken", sdp.len())))
         }
-        Signal::Offer(sdp) | Signal::Answer(sdp) => description(sdp).map_err(malformed),
+        Signal::Offer(sdp) => description(sdp, false).map_err(malformed),
+        Signal::Answer(sdp) => description(sdp, true).map_err(malformed),
         Signal::IceCandidate(json) if json.len() > MAX_CANDIDATE => {
             Err(malformed(format!("the candidate has {} bytes, and at most {MAX_CANDIDATE} are taken", json.len())))
         }
@@ -42,47 +45,63 @@ struct Candidate {
     username_fragment: Option<String>,
 }
 
-/// A session description (RFC 8866) of one data channel transport (RFC 8841) with what ICE (RFC 8839, section 5.4) and
-/// DTLS (RFC 8122, section 5) need.
-fn description(sdp: &str) -> Result<(), &'static str> {
+/// The kinds of lines that such a description has. No client writes others, and parsers differ about them.
+const LINES: &[u8] = b"vostcbma";
+
+/// A session description (RFC 8866) of one data channel transport (RFC 8841) with what ICE (RFC 8839, section 5.4), DTLS
+/// (RFC 8122, section 5; RFC 8842, section 5.1) and JSEP (RFC 9429, section 5.8) need.
+fn description(sdp: &str, answers: bool) -> Result<(), &'static str> {
     let mut lines = sdp.lines();
     if lines.next() != Some("v=0") {
         return Err("an offer or answer is SDP and starts with v=0");
     }
-    let (mut media, mut name, mut password, mut fingerprint) = (0_u32, false, false, false);
-    for line in lines {
-        if let Some(line) = line.strip_prefix("m=") {
-            media += 1;
-            if !line.starts_with("application ")
-                || !line.split_ascii_whitespace().any(|word| word == "webrtc-datachannel")
-            {
-                return Err("the SDP has media that are no data channels");
-            }
-        } else if let Some(value) = line.strip_prefix("a=ice-ufrag:") {
-            name = true;
-            if !ice_chars(value, 4) {
-                return Err("the SDP has an ice-ufrag that is none");
-            }
-        } else if let Some(value) = line.strip_prefix("a=ice-pwd:") {
-            password = true;
-            if !ice_chars(value, 22) {
-                return Err("the SDP has an ice-pwd that is none");
-            }
-        } else if let Some(value) = line.strip_prefix("a=fingerprint:") {
-            fingerprint = true;
-            if !is_fingerprint(value) {
-                return Err("the SDP has a fingerprint that is none");
-            }
-        }
+    let kind = |line: &str| matches!(line.as_bytes(), [kind, b'=', ..] if LINES.contains(kind));
+    if !lines.all(|line| kind(line) && !line.contains(char::is_control)) {
+        return Err("the SDP has a line that is none of v= o= s= t= c= b= m= a=, or control characters");
     }
-    match (media, name, password, fingerprint) {
-        (1, true, true, true) => Ok(()),
-        (0, ..) => Err("the SDP has no m=application .. webrtc-datachannel"),
-        (2.., ..) => Err("the SDP has more than one m=application"),
-        (_, false, ..) => Err("the SDP has no a=ice-ufrag"),
-        (_, _, false, _) => Err("the SDP has no a=ice-pwd"),
-        (.., false) => Err("the SDP has no a=fingerprint"),
+    let read = SessionDescription::unmarshal(&mut Cursor::new(sdp.as_bytes()));
+    let Ok(SessionDescription { attributes, media_descriptions, .. }) = read else {
+        return Err("the SDP cannot be parsed: it is v= o= s= t= and what follows, as RFC 8866 has it");
+    };
+    let media = match &media_descriptions[..] {
+        [] => return Err("the SDP has no m=application .. webrtc-datachannel"),
+        media if !media.iter().all(is_data_channel) => return Err("the SDP has media that are no data channels"),
+        [media] => media,
+        _ => return Err("the SDP has more than one m=application"),
+    };
+    let all = |key: &'static str| {
+        let named = attributes.iter().chain(&media.attributes).filter(move |attribute| attribute.key == key);
+        named.map(|attribute| attribute.value.as_deref().unwrap_or_default())
+    };
+    // One value, which may be said twice.
+    let only = |key| {
+        let mut values = all(key);
+        values.next().filter(|first| values.all(|value| value == *first))
+    };
+    if !only("ice-ufrag").ok_or("the SDP has no a=ice-ufrag, or several").map(|value| ice_chars(value, 4))? {
+        return Err("the SDP has an ice-ufrag that is none");
     }
+    if !only("ice-pwd").ok_or("the SDP has no a=ice-pwd, or several").map(|value| ice_chars(value, 22))? {
+        return Err("the SDP has an ice-pwd that is none");
+    }
+    if !only("fingerprint").ok_or("the SDP has no a=fingerprint, or several").map(is_fingerprint)? {
+        return Err("the SDP has a fingerprint that is none");
+    }
+    let roles: &[&str] = if answers { &["active", "passive"] } else { &["actpass", "active", "passive"] };
+    if !only("setup").is_some_and(|role| roles.contains(&role)) {
+        return Err("the SDP has no a=setup that an offer or an answer can have");
+    }
+    if !only("mid").is_some_and(|mid| !mid.is_empty() && attributes.iter().all(|other| other.key != "mid")) {
+        return Err("the SDP has no a=mid for its media");
+    }
+    if !all("candidate").all(|fields| candidate(&format!("candidate:{fields}")).is_ok()) {
+        return Err("the SDP has an a=candidate that is none");
+    }
+    Ok(())
+}
+
+fn is_data_channel(media: &MediaDescription) -> bool {
+    media.media_name.media == "application" && media.media_name.formats == ["webrtc-datachannel"]
 }
 
 /// At least so many characters of `ice-char`, and at most 256 (RFC 8839, section 5.4).
@@ -92,8 +111,15 @@ fn ice_chars(value: &str, least: usize) -> bool {
 
 fn is_fingerprint(value: &str) -> bool {
     let Some((hash, digits)) = value.split_once(' ') else { return false };
+    let bytes = match hash {
+        "sha-1" => 20,
+        "sha-256" => 32,
+        "sha-384" => 48,
+        "sha-512" => 64,
+        _ => return false,
+    };
     let pair = |pair: &str| pair.len() == 2 && pair.bytes().all(|c| c.is_ascii_hexdigit());
-    hash.starts_with("sha-") && digits.len() <= 64 * 3 && digits.split(':').all(pair)
+    digits.len() == bytes * 3 - 1 && digits.split(':').all(pair)
 }
 
 /// `candidate:FOUNDATION COMPONENT TRANSPORT PRIORITY ADDRESS PORT typ TYPE ..` (RFC 8839, section 5.1); empty when
@@ -108,21 +134,44 @@ fn candidate(line: &str) -> Result<(), &'static str> {
     let mut fields = fields.split(' ');
     let mut field = || fields.next().unwrap_or_default();
     let foundation = field();
+    let mut hidden = false;
     let fits = ice_chars(foundation, 1)
         && foundation.len() <= 32
         && field().parse::<u16>().is_ok_and(|component| (1..=256).contains(&component))
         && ["udp", "tcp"].contains(&field().to_ascii_lowercase().as_str())
         && field().parse::<u32>().is_ok()
-        && is_address(field())
+        && is_address(field(), &mut hidden)
         && field().parse::<u16>().is_ok()
         && field() == "typ"
-        && ["host", "srflx", "prflx", "relay"].contains(&field());
-    if fits { Ok(()) } else { Err("the candidate is not of the form candidate:1 1 udp 1 192.0.2.1 9 typ host") }
+        && match field() {
+            "host" => true,
+            "srflx" | "prflx" | "relay" => !hidden,
+            _ => false,
+        };
+    if fits && is_extension(&fields.collect::<Vec<_>>()) {
+        Ok(())
+    } else {
+        Err("the candidate is not of the form candidate:1 1 udp 1 192.0.2.1 9 typ host")
+    }
 }
 
-fn is_address(field: &str) -> bool {
+/// Whether it is an address, or a name that hides one.
+fn is_address(field: &str, hidden: &mut bool) -> bool {
     let name = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'.';
-    field.parse::<IpAddr>().is_ok() || field.len() <= 253 && field.ends_with(".local") && field.bytes().all(name)
+    *hidden = field.len() <= 253 && field.ends_with(".local") && field.bytes().all(name);
+    *hidden || field.parse::<IpAddr>().is_ok()
+}
+
+/// What may follow: the related address and the kind of TCP in their forms, anything else in pairs.
+fn is_extension(fields: &[&str]) -> bool {
+    let plain = |field: &&str| !field.is_empty() && field.bytes().all(|c| c.is_ascii_graphic());
+    let related = match fields {
+        ["raddr", address, "rport", port, ..] => is_address(address, &mut false) && port.parse::<u16>().is_ok(),
+        ["raddr", ..] => false,
+        ["tcptype", kind, ..] => ["active", "passive", "so"].contains(kind),
+        _ => true,
+    };
+    related && fields.iter().all(plain) && fields.len().is_multiple_of(2)
 }
 
 #[cfg(test)]
@@ -140,13 +189,61 @@ mod tests {
     const BROWSER: &str = "v=0\r\no=- 123 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n\
         a=extmap-allow-mixed\r\na=msid-semantic: WMS\r\nm=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n\
         c=IN IP4 0.0.0.0\r\na=ice-ufrag:8hhY\r\na=ice-pwd:asd88fgpdd777uzjYhagZg+/\r\na=ice-options:trickle\r\n\
-        a=fingerprint:sha-256 AB:CD\r\na=setup:actpass\r\na=mid:0\r\na=sctp-port:5000\r\na=max-message-size:262144\r\n";
+        a=fingerprint:sha-256 D1:2C:BE:AD:C4:F6:64:5C:25:16:11:9C:AF:E7:0F:73:79:36:4E:9C:1E:15:54:39:0C:06:8B:ED:96:86:00:39\r\na=setup:actpass\r\na=mid:0\r\na=sctp-port:5000\r\na=max-message-size:262144\r\n";
 
     #[test]
     fn descriptions_of_native_and_browser_peers_are_taken() {
         for sdp in [NATIVE, BROWSER] {
-            assert_eq!(description(sdp), Ok(()));
-            assert_eq!(description(&sdp.replace("\r\n", "\n")), Ok(()), "with bare line feeds");
+            assert_eq!(description(sdp, false), Ok(()));
+            assert_eq!(description(&sdp.replace("\r\n", "\n"), false), Ok(()), "with bare line feeds");
+            assert_eq!(description(&sdp.replace("actpass", "active"), true), Ok(()));
+            assert!(description(sdp, true).is_err(), "an answer decides who is the client");
+            let gathered = format!("{sdp}a=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\na=end-of-candidates\r\n");
+            assert_eq!(description(&gathered, false), Ok(()));
+        }
+    }
+
+    /// On each of these `matchbox_socket` 0.15 panicked, native or in a page.
+    #[test]
+    fn what_unmodified_peers_panic_on_is_refused() {
+        let minimal = "v=0\r\no=x\r\nm=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=ice-ufrag:8hhY\r\n\
+            a=ice-pwd:asd88fgpdd777uzjYhagZg\r\na=fingerprint:sha-256 AB\r\n";
+        assert!(description(minimal, false).is_err());
+        for (old, new) in [
+            ("o=- 123 2 IN IP4 127.0.0.1", "o=x"),
+            ("o=- 123 2 IN IP4 127.0.0.1", "o=- 123 2 IN IP4"),
+            ("o=- 123 2", "o=- 123 -2"),
+            ("o=- 123 2", "o=- 123 99999999999999999999"),
+            ("IN IP4 127.0.0.1", "IN IP5 127.0.0.1"),
+            ("s=-\r\n", ""),
+            ("t=0 0", "t=0"),
+            ("t=0 0", "t=x y"),
+            ("t=0 0\r\n", ""),
+            ("t=0 0", "t=0 0\r\nr=1 1 x"),
+            ("t=0 0", "t=0 0\r\nz=1"),
+            ("s=-", "s=-\r\nu=:"),
+            ("c=IN IP4 0.0.0.0", "c=IN"),
+            ("c=IN IP4 0.0.0.0", "c=IN IP4 0.0.0.0\r\nb=AS"),
+            ("m=application 9", "m=application 99999"),
+            ("m=application 9", "m=application"),
+            ("UDP/DTLS/SCTP", "UDP//SCTP"),
+            ("webrtc-datachannel", "webrtc-datachannel 5000"),
+            ("a=mid:0\r\n", ""),
+            ("a=mid:0", "a=mid"),
+            ("a=mid:0", "a=mid:0\r\nnonsense"),
+            ("a=mid:0", "a=mid:0\r\na=ice-ufrag:other"),
+            ("a=mid:0", "a=mid:0\r\na=candidate:1 1 udp"),
+            ("a=mid:0", "a=mid:0\r\na=candidate:"),
+            ("a=mid:0", "a=mid:0\r\na=candidate:1 1 udp 1 x.local 9 typ srflx"),
+            ("a=setup:actpass", "a=setup:x"),
+            ("a=setup:actpass\r\n", ""),
+            ("sha-256 ", "sha-256  "),
+            ("sha-256", "md5"),
+            (":00:39", ":00"),
+            ("a=mid:0", "a=mid:0\r\na=fingerprint:sha-256 AB"),
+        ] {
+            assert!(BROWSER.contains(old), "{old}");
+            assert!(description(&BROWSER.replace(old, new), false).is_err(), "{old:?} is {new:?}");
         }
     }
 
@@ -155,7 +252,8 @@ mod tests {
         let without =
             |start: &str| BROWSER.split_inclusive('\n').filter(|line| !line.starts_with(start)).collect::<String>();
         for (sdp, why) in [
-            (without("m="), "no m=application"),
+            (without("m="), "cannot be parsed"),
+            (BROWSER.split_once("m=").unwrap().0.to_owned(), "no m=application"),
             (without("a=ice-ufrag"), "no a=ice-ufrag"),
             (without("a=ice-pwd"), "no a=ice-pwd"),
             (without("a=fingerprint"), "no a=fingerprint"),
@@ -163,12 +261,12 @@ mod tests {
             (format!("{BROWSER}m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n"), "more than one"),
             (format!("{BROWSER}m=audio 9 UDP/TLS/RTP/SAVPF 111\r\n"), "no data channels"),
             (BROWSER.replace("webrtc-datachannel", "5000"), "no data channels"),
-            (BROWSER.replace("AB:CD", "XY"), "fingerprint"),
+            (BROWSER.replace("D1:2C", "D1:XY"), "fingerprint"),
             (BROWSER.replace("8hhY", "8"), "ice-ufrag"),
             (BROWSER.replace("asd88", "!"), "ice-pwd"),
             (BROWSER.replace("v=0", "v=00"), "starts with v=0"),
         ] {
-            let refused = description(&sdp).unwrap_err();
+            let refused = description(&sdp, false).unwrap_err();
             assert!(refused.contains(why), "{why}: {refused}");
         }
     }
@@ -201,6 +299,13 @@ mod tests {
             "candidate:1 1 udp 1 example.org 9 typ host",
             "candidate:1 1 udp 1 192.0.2.1 9 typ magic",
             "candidate:1  1 udp 1 192.0.2.1 9 typ host",
+            "candidate:1 1 udp 1 a.local 9 typ srflx raddr 0.0.0.0 rport 0",
+            "candidate:1 1 udp 1 192.0.2.1 9 typ srflx raddr 0.0.0.0",
+            "candidate:1 1 udp 1 192.0.2.1 9 typ srflx raddr 0.0.0.0 rport 99999",
+            "candidate:1 1 udp 1 192.0.2.1 9 typ srflx raddr",
+            "candidate:1 1 tcp 1 192.0.2.1 9 typ host tcptype",
+            "candidate:1 1 udp 1 192.0.2.1 9 typ host generation 0\r\na=x y",
+            "candidate:1 1 udp 1 192.0.2.1 9 typ host\traddr 0.0.0.0",
         ] {
             assert!(candidate(line).is_err(), "{line}");
         }
@@ -210,12 +315,13 @@ mod tests {
         /// Whatever it is, it is taken or refused. And a true one with something broken in it is at least read.
         #[test]
         fn nothing_panics(text in any::<String>(), at in 0..BROWSER.len(), byte in any::<char>()) {
-            let _ = description(&text);
+            let _ = description(&text, false);
             let _ = candidate(&format!("candidate:{text}"));
             let mut broken = BROWSER.to_owned();
             broken.remove(at);
             broken.insert(at, byte);
-            let _ = description(&broken);
+            let _ = description(&broken, true);
+            let _ = description(&format!("v=0\r\no=- 1 1 IN IP4 x\r\ns={text}\r\nt=0 0\r\na={text}\r\nm={text}\r\n"), true);
             for signal in [Signal::Offer(text.clone()), Signal::IceCandidate(text)] {
                 let _ = check(&signal);
             }

@@ -50,6 +50,30 @@ fn names(page: &LobbyPage) -> Vec<&str> {
 }
 
 #[test]
+fn a_long_list_is_looked_through_in_pieces_and_nothing_is_left_out() {
+    let count = 3 * LOOK as u32;
+    let lobbies = Lobbies::new(count, 1000);
+    let all: Vec<_> = (0..count).map(|n| lobbies.list(None, lobby(&format!("R{n:04}"), n % 5)).unwrap()).collect();
+    let changed = [0, 1, LOOK - 1, LOOK, LOOK + 1, 2 * LOOK, 3 * LOOK - 1];
+    for at in changed {
+        let only = Lobby { game: "go".into(), ..lobby(&format!("R{at:04}"), 0) };
+        all[at].update(only.clone());
+        let filter = LobbyFilter { game: Some("go".into()), ..LobbyFilter::default() };
+        let page = lobbies.page(&LobbyQuery { filter: filter.clone(), ..LobbyQuery::default() });
+        assert_eq!((&page.lobbies[..], page.next), (&[only.clone()][..], None), "{at}");
+        assert_eq!(Picture::default().take(Watcher::new(filter).news(&lobbies)), 1);
+        all[at].update(lobby(&only.code, 0));
+    }
+    let filter = LobbyFilter { free: 1, ..LobbyFilter::default() };
+    let (found, more) = lobbies.matching(&filter, None, count as usize);
+    let expected: Vec<_> =
+        (0..count).filter(|n| n % 5 < 4 || changed.contains(&(*n as usize))).map(|n| format!("R{n:04}")).collect();
+    assert!(!more && found.iter().map(|lobby| lobby.code.clone()).eq(expected));
+    let (found, more) = lobbies.matching(&LobbyFilter::default(), Some("R0255"), 1);
+    assert!(found[0].code == "R0256" && more);
+}
+
+#[test]
 fn the_list_comes_in_pages_and_ends() {
     let lobbies = Lobbies::new(1000, 1000);
     let _listed: Vec<_> = (0..120).map(|n| lobbies.list(None, lobby(&format!("R{n:03}"), n % 5)).unwrap()).collect();
@@ -145,7 +169,7 @@ proptest! {
                 continue;
             }
             picture.take(watcher.news(&lobbies));
-            let (all, more) = lobbies.lock().matching(&filter, None, usize::MAX);
+            let (all, more) = lobbies.matching(&filter, None, usize::MAX);
             prop_assert!(!more);
             for (code, seen) in &picture.0 {
                 prop_assert!(all.iter().any(|lobby| lobby.code == *code && **lobby == *seen), "{code} is not so");

@@ -46,11 +46,11 @@ impl Relaying {
 }
 
 fn kbit(rate: Rate) -> u32 {
-    rate.bytes / 128
+    rate.bytes / 125
 }
 
 fn bytes(kbit: u32) -> u32 {
-    kbit.saturating_mul(128)
+    kbit.saturating_mul(125)
 }
 
 #[cfg(test)]
@@ -74,6 +74,6 @@ mod tests {
         assert_eq!(relay(&[]), Some(RelayLimits::default()));
         assert_eq!(relay(&["--no-relay"]), None);
         let Some(limits) = relay(&["--relay-rate", "8"]) else { panic!("it is on") };
-        assert_eq!((limits.peer.bytes, limits.total), (1024, RelayLimits::default().total));
+        assert_eq!((limits.peer.bytes, limits.total), (1000, RelayLimits::default().total));
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     ask::Ask,
     budget::Budget,
     lobby::{Listed, Lobbies},
+    turn::Relays,
     wire::malformed,
 };
 
@@ -39,6 +40,8 @@ pub(crate) struct Face {
 pub(crate) struct Powers<'a> {
     pub(crate) lobbies: &'a Arc<Lobbies>,
     pub(crate) room_peers: u32,
+    /// The embedded TURN server, if there is one.
+    pub(crate) relays: Option<&'a Relays>,
     pub(crate) banned_for: Duration,
     pub(crate) now: Instant,
 }
@@ -123,6 +126,10 @@ impl Face {
                 let seconds = u32::try_from(powers.banned_for.as_secs()).unwrap_or(u32::MAX);
                 if let Some(address) = group.kick(peer, SignalError::Kicked { seconds }) {
                     door.ban(address, powers.now + powers.banned_for);
+                    // One that was a member: nobody ends what peers of other rooms relay.
+                    if let Some(relays) = powers.relays {
+                        relays.revoke(peer);
+                    }
                 }
             }
             RoomCommand::Public(public) => {

@@ -1,6 +1,9 @@
 //! Which members may come back to their seats, which are away now, and until when?
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use axum::extract::ws::Utf8Bytes;
 use coplay_proto::{
@@ -82,19 +85,24 @@ impl Drop for Entry {
     }
 }
 
-/// The members that may come back, by group and id. There are as many as members.
+/// The members that may come back, by group and id. There are as many as members, of all groups of a room: what is done
+/// for one of them must not go through the others.
 #[derive(Debug, Default)]
-pub(crate) struct Returns(HashMap<(u64, PeerId), State>);
+pub(crate) struct Returns {
+    seats: BTreeMap<(u64, PeerId), State>,
+    /// Those that are away, by when they are to be back.
+    due: BTreeSet<(Instant, u64, PeerId)>,
+}
 
 #[derive(Debug)]
 enum State {
     /// There. Told by the bell to give its seat up, to whoever waits for it.
     Present {
         bell: Arc<Notify>,
-        taker: Option<Resume>,
+        taker: Option<Box<Resume>>,
     },
     Away {
-        kept: Kept,
+        kept: Box<Kept>,
         until: Instant,
     },
 }
@@ -102,25 +110,30 @@ enum State {
 impl Returns {
     /// A member that may come back takes its seat, or comes back to it.
     pub(crate) fn present(&mut self, group: u64, peer: PeerId, bell: Arc<Notify>) {
-        self.0.insert((group, peer), State::Present { bell, taker: None });
+        self.put(group, peer, State::Present { bell, taker: None });
     }
 
     /// A member's connection is lost. If somebody waits for its seat, it is to be given to that one; if not, it is kept.
-    pub(crate) fn away(&mut self, group: u64, peer: PeerId, kept: Kept, until: Instant) -> Option<(Resume, Kept)> {
-        let state = self.0.get_mut(&(group, peer))?;
-        match std::mem::replace(state, State::Away { kept, until }) {
-            State::Present { taker: Some(taker), .. } => match self.0.remove(&(group, peer))? {
-                State::Away { kept, .. } => Some((taker, kept)),
-                State::Present { .. } => None,
-            },
-            _ => None,
+    pub(crate) fn away(
+        &mut self,
+        group: u64,
+        peer: PeerId,
+        kept: Box<Kept>,
+        until: Instant,
+    ) -> Option<(Box<Resume>, Box<Kept>)> {
+        match self.take(group, peer)? {
+            State::Present { taker: Some(taker), .. } => Some((taker, kept)),
+            State::Present { taker: None, .. } | State::Away { .. } => {
+                self.put(group, peer, State::Away { kept, until });
+                None
+            }
         }
     }
 
     /// Somebody has the token of a seat. Comes to nothing if the seat is not free yet, or is no more.
-    pub(crate) fn claim(&mut self, resume: Resume) -> Option<(Resume, Kept)> {
-        let key = (resume.group, resume.peer);
-        match self.0.remove(&key) {
+    pub(crate) fn claim(&mut self, resume: Box<Resume>) -> Option<(Box<Resume>, Box<Kept>)> {
+        let (group, peer) = (resume.group, resume.peer);
+        match self.take(group, peer) {
             None => {
                 let _ = resume.reply.send(Err(SignalError::SeatGone));
                 None
@@ -129,7 +142,7 @@ impl Returns {
             Some(State::Present { bell, .. }) => {
                 // One that waited before is told by the end of its reply.
                 bell.notify_one();
-                self.0.insert(key, State::Present { bell, taker: Some(resume) });
+                self.put(group, peer, State::Present { bell, taker: Some(resume) });
                 None
             }
         }
@@ -137,25 +150,87 @@ impl Returns {
 
     /// Those that did not come back in time.
     pub(crate) fn overdue(&self, now: Instant) -> Vec<(u64, PeerId)> {
-        let overdue = |state: &State| matches!(state, State::Away { until, .. } if *until <= now);
-        self.0.iter().filter(|(_, state)| overdue(state)).map(|(key, _)| *key).collect()
+        let overdue = self.due.iter().take_while(|(until, ..)| *until <= now);
+        overdue.map(|(_, group, peer)| (*group, *peer)).collect()
     }
 
     /// When the next one is overdue.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let until = |state: &State| match state {
-            State::Away { until, .. } => Some(*until),
-            State::Present { .. } => None,
-        };
-        self.0.values().filter_map(until).min()
+        self.due.first().map(|(until, ..)| *until)
     }
 
-    /// Forgets those who are members no more.
-    pub(crate) fn retain(&mut self, mut is_member: impl FnMut(u64, PeerId) -> bool) {
-        self.0.retain(|(group, peer), _| is_member(*group, *peer));
+    /// Forgets those of a group who are members no more. The other groups are not looked at.
+    pub(crate) fn retain(&mut self, group: u64, mut is_member: impl FnMut(PeerId) -> bool) {
+        let ids = (group, PeerId::from_u128(0))..=(group, PeerId::from_u128(u128::MAX));
+        let gone: Vec<_> = self.seats.range(ids).map(|((_, peer), _)| *peer).filter(|peer| !is_member(*peer)).collect();
+        for peer in gone {
+            self.take(group, peer);
+        }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    fn put(&mut self, group: u64, peer: PeerId, state: State) {
+        self.take(group, peer);
+        if let State::Away { until, .. } = &state {
+            self.due.insert((*until, group, peer));
+        }
+        self.seats.insert((group, peer), state);
+    }
+
+    fn take(&mut self, group: u64, peer: PeerId) -> Option<State> {
+        let state = self.seats.remove(&(group, peer))?;
+        if let State::Away { until, .. } = &state {
+            self.due.remove(&(*until, group, peer));
+        }
+        Some(state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn peer(n: u64) -> PeerId {
+        PeerId::from_u128(n.into())
+    }
+
+    #[test]
+    fn a_group_is_tidied_without_a_look_at_the_others() {
+        let mut returns = Returns::default();
+        for n in 0..10_000 {
+            returns.present(n / 2, peer(n), Arc::default());
+        }
+        let mut looked_at = Vec::new();
+        returns.retain(77, |peer| {
+            looked_at.push(peer);
+            peer != self::peer(154)
+        });
+        assert_eq!(looked_at, [peer(154), peer(155)], "the two of the group");
+        assert!(!returns.seats.contains_key(&(77, peer(154))) && returns.seats.len() == 9_999);
+    }
+
+    #[tokio::test]
+    async fn only_those_who_are_away_are_waited_for() {
+        let kept = crate::registry::tests::kept;
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut returns = Returns::default();
+        for n in 0..100 {
+            returns.present(n / 2, peer(n), Arc::default());
+        }
+        assert_eq!((returns.deadline(), returns.due.len()), (None, 0), "nobody");
+        for n in [5, 3, 4] {
+            assert!(returns.away(n / 2, peer(n), Box::new(kept()), at(n)).is_none());
+        }
+        assert_eq!((returns.deadline(), returns.due.len()), (Some(at(3)), 3));
+        assert_eq!(returns.overdue(at(4)), [(1, peer(3)), (2, peer(4))]);
+        let (reply, _answer) = oneshot::channel();
+        let resume = Resume { group: 1, peer: peer(3), ice_servers: Vec::new(), reply };
+        assert!(returns.claim(Box::new(resume)).is_some(), "it is back");
+        returns.present(1, peer(3), Arc::default());
+        returns.retain(2, |_| false);
+        assert_eq!((returns.deadline(), returns.due.len()), (None, 0), "and the others are gone");
+        assert_eq!(returns.seats.len(), 98);
     }
 }

@@ -24,6 +24,8 @@ const MAX_REVOKED: usize = 16_384;
 pub(crate) struct Signer {
     pub(crate) peer: PeerId,
     pub(crate) username: String,
+    /// How long its credentials hold from now on.
+    pub(crate) left: Duration,
     /// To sign the answer with.
     pub(crate) key: Key,
 }
@@ -40,25 +42,26 @@ impl std::fmt::Debug for Key {
 
 /// Checks who signed `request`, which says it is by `username`. `None` if nobody did who may.
 pub(crate) fn check(secrets: &[Secret], username: String, request: &mut Message, now: SystemTime) -> Option<Signer> {
-    let peer = peer_of(&username, now)?;
+    let (peer, left) = peer_of(&username, now)?;
     secrets.iter().find_map(|secret| {
         let password = password(secret, &username)?;
         let key = MessageIntegrity::new_long_term_integrity(username.clone(), REALM.to_owned(), password);
         // Compares in constant time.
         key.check(request).ok()?;
-        Some(Signer { peer, username: username.clone(), key: Key(key) })
+        Some(Signer { peer, username: username.clone(), left, key: Key(key) })
     })
 }
 
-/// The peer that a name is for, if it has not expired.
-fn peer_of(username: &str, now: SystemTime) -> Option<PeerId> {
+/// The peer that a name is for, if it has not expired, and for how long.
+fn peer_of(username: &str, now: SystemTime) -> Option<(PeerId, Duration)> {
     if username.len() > MAX_USERNAME {
         return None;
     }
     let (expiry, peer) = username.split_once(':')?;
     let expiry = Duration::from_secs(expiry.parse().ok()?);
     let peer = Uuid::try_parse(peer).ok()?;
-    (now.duration_since(SystemTime::UNIX_EPOCH).ok()? < expiry).then(|| PeerId::from(peer))
+    let left = expiry.checked_sub(now.duration_since(SystemTime::UNIX_EPOCH).ok()?)?;
+    (!left.is_zero()).then(|| (PeerId::from(peer), left))
 }
 
 /// Peers whose credentials do not hold although they have not expired.
@@ -123,6 +126,7 @@ mod tests {
         let signer = check(&secrets, username.into(), &mut signed(username, secret), at(now));
         if let Some(signer) = &signer {
             assert_eq!((signer.peer, signer.username.as_str()), (PeerId::from_u128(7), username));
+            assert_eq!(signer.left, Duration::from_secs(1000 - now));
         }
         signer.is_some()
     }

@@ -2,8 +2,9 @@
 //! `turn` crate.
 //!
 //! That crate knows allocations, permissions and channels, and how to answer. What it lacks is here: nonces that are not
-//! kept (its own are, for ever), 401 for bad credentials (it says 400), expiry and revocation, quotas, addresses that are
-//! not relayed to, and bounds on permissions and channels. Therefore its server is not used, but its requests are.
+//! kept (its own are, for ever), 401 for bad credentials (it says 400), expiry and revocation, also of what is allocated (it
+//! grants an hour), quotas, addresses that are not relayed to, and bounds on permissions and channels. Therefore its server
+//! is not used, but its requests are.
 
 use std::{
     collections::HashMap,
@@ -11,7 +12,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     panic::AssertUnwindSafe,
     sync::{Arc, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use futures_util::FutureExt;
@@ -31,7 +32,7 @@ use turn::{
     proto::{
         PROTO_UDP,
         chandata::ChannelData,
-        lifetime::Lifetime,
+        lifetime::{DEFAULT_LIFETIME, Lifetime},
         reqfamily::{REQUESTED_FAMILY_IPV4, REQUESTED_FAMILY_IPV6, RequestedAddressFamily},
     },
     server::request::Request,
@@ -170,7 +171,7 @@ impl Guard {
             Err(refusal) => return self.refuse(&message, from, refusal, None),
         };
         let granted = match message.typ.method {
-            METHOD_ALLOCATE => self.allocate(packet, &message, from, &signer).await,
+            METHOD_ALLOCATE => self.allocate(&message, from, &signer).await,
             _ => self.manage(packet, &message, from, &signer).await,
         };
         if let Err(refusal) = granted {
@@ -212,13 +213,7 @@ impl Guard {
         }
     }
 
-    async fn allocate(
-        &self,
-        packet: &[u8],
-        message: &Message,
-        from: SocketAddr,
-        signer: &Signer,
-    ) -> Result<(), Refusal> {
+    async fn allocate(&self, message: &Message, from: SocketAddr, signer: &Signer) -> Result<(), Refusal> {
         let Shared { ledger, counters, .. } = &*self.shared;
         if let Some(account) = ledger.of(from) {
             return match account.relay {
@@ -249,8 +244,9 @@ impl Guard {
             count(&counters.refused_quota);
             return Err(CODE_ALLOC_QUOTA_REACHED.into());
         };
+        let limited = limited(message, signer)?;
         self.harbour.expect(Some(lease));
-        self.pass(packet, from, Some(signer)).await;
+        self.pass(&limited, from, Some(signer)).await;
         // If it was not taken up, the request was refused, and the lease ends here.
         self.harbour.expect(None);
         if ledger.has(from) {
@@ -271,7 +267,7 @@ impl Guard {
                 Box::new(MessageType::new(METHOD_ALLOCATE, CLASS_SUCCESS_RESPONSE)),
             ])
             .and_then(|()| address(relay).add_to_as(&mut answer, ATTR_XOR_RELAYED_ADDRESS))
-            .and_then(|()| Lifetime(turn::proto::lifetime::DEFAULT_LIFETIME).add_to(&mut answer))
+            .and_then(|()| Lifetime(lifetime(message, signer)).add_to(&mut answer))
             .and_then(|()| address(from).add_to(&mut answer))
             .and_then(|()| signer.key.0.add_to(&mut answer));
         if built.is_ok() {
@@ -304,7 +300,12 @@ impl Guard {
             _ => {}
         }
         drop(allocation);
-        self.pass(packet, from, Some(signer)).await;
+        if message.typ.method == METHOD_REFRESH {
+            let limited = limited(message, signer)?;
+            self.pass(&limited, from, Some(signer)).await;
+        } else {
+            self.pass(packet, from, Some(signer)).await;
+        }
         if self.manager.get_allocation(&self.tuple(from)).await.is_none() {
             ledger.close(from);
         }
@@ -408,6 +409,32 @@ impl Guard {
     fn tuple(&self, from: SocketAddr) -> FiveTuple {
         FiveTuple { protocol: PROTO_UDP, src_addr: from, dst_addr: self.downlink.address() }
     }
+}
+
+/// How long an allocation is granted from now on: as asked, but no longer than 10 minutes (RFC 8656, section 3.2), nor than
+/// the credentials hold. Whole seconds, upwards: 0 would end it.
+fn lifetime(message: &Message, signer: &Signer) -> Duration {
+    let mut asked = Lifetime::default();
+    let asked = if asked.get_from(message).is_ok() { asked.0 } else { DEFAULT_LIFETIME };
+    let left = signer.left.min(DEFAULT_LIFETIME);
+    let left = Duration::from_secs(left.as_secs() + u64::from(left.subsec_nanos() > 0));
+    asked.min(left)
+}
+
+/// A request with the lifetime that is granted in place of that which is asked for, signed anew with the same key: `turn`
+/// grants whatever is below an hour.
+fn limited(message: &Message, signer: &Signer) -> Result<Vec<u8>, Refusal> {
+    let replaced = [ATTR_LIFETIME, ATTR_MESSAGE_INTEGRITY, ATTR_FINGERPRINT];
+    let mut limited = Message::new();
+    let head: [Box<dyn Setter>; 2] =
+        [Box::new(Again(message.transaction_id)), Box::new(MessageType::new(message.typ.method, CLASS_REQUEST))];
+    let mut built = limited.build(&head);
+    for attribute in message.attributes.0.iter().filter(|attribute| !replaced.contains(&attribute.typ)) {
+        limited.add(attribute.typ, &attribute.value);
+    }
+    built = built.and_then(|()| Lifetime(lifetime(message, signer)).add_to(&mut limited));
+    built = built.and_then(|()| signer.key.0.add_to(&mut limited));
+    built.map(|()| limited.raw).map_err(|_| CODE_SERVER_ERROR.into())
 }
 
 fn nonce_of(packet: &[u8]) -> Option<String> {

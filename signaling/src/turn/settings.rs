@@ -11,7 +11,7 @@ pub struct EmbeddedTurn {
     /// The secrets that credentials are signed with: the first is used for new ones, all are accepted, so that a secret
     /// can be exchanged while peers hold credentials by the old one. Default none: one is drawn at each start.
     pub secrets: Vec<Secret>,
-    /// How long credentials last; what a peer relays ends with them, at most 10 minutes later. Default 12 hours.
+    /// How long credentials last; what a peer relays ends with them, within a second. Default 12 hours.
     pub ttl: Duration,
     /// The UDP ports of the relays, one for each allocation; all of them must reach this machine. Default 61000 to 61999,
     /// above those that Linux gives to outgoing connections.

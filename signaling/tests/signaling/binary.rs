@@ -2,7 +2,10 @@
 
 use std::net::TcpListener;
 
-use crate::process::{Process, end, run};
+use crate::{
+    client::raw_at,
+    process::{Process, end, run},
+};
 
 #[cfg(unix)]
 #[tokio::test]
@@ -35,6 +38,39 @@ async fn a_second_signal_does_not_wait_for_peers() {
     process.logs("signaling drains");
     process.signal("INT");
     assert!(process.end().1);
+}
+
+async fn get(process: &Process, path: &str, headers: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\n{headers}Connection: close\r\n\r\n");
+    raw_at(process.address().parse().unwrap(), request).await
+}
+
+#[tokio::test]
+async fn it_serves_the_page_of_a_folder_and_refuses_one_without() {
+    let folder = std::env::temp_dir().join(format!("coplay-page-{}", std::process::id()));
+    let folder = folder.to_str().unwrap();
+    std::fs::create_dir_all(folder).unwrap();
+    let (text, well) = end(run(&["--listen", "127.0.0.1:0", "--no-stun", "--page", folder]));
+    assert!(!well && text.contains("index.html") && text.contains("--page"), "{text}");
+
+    for (file, content) in
+        [("index.html", "the game"), ("game.wasm", "\0asm"), ("game.js", "plain"), ("game.js.gz", "gzip")]
+    {
+        std::fs::write(format!("{folder}/{file}"), content).unwrap();
+    }
+    let process = Process::start(&["--page", folder]);
+    let page = get(&process, "/?room=x", "").await;
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("text/html") && page.ends_with("the game"), "{page}");
+    let wasm = get(&process, "/game.wasm", "").await;
+    assert!(wasm.contains("application/wasm"), "{wasm}");
+    assert!(get(&process, "/game.js", "").await.ends_with("plain"));
+    let gzip = get(&process, "/game.js", "Accept-Encoding: gzip\r\n").await;
+    assert!(gzip.contains("content-encoding: gzip") && gzip.ends_with("gzip"), "{gzip}");
+    for outside in ["/../Cargo.toml", "/%2e%2e/Cargo.toml", "//etc/passwd", "/nothing"] {
+        let answer = get(&process, outside, "").await;
+        assert!(answer.starts_with("HTTP/1.1 404"), "{outside}: {answer}");
+    }
+    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]

@@ -105,6 +105,12 @@ impl Client {
         }
     }
 
+    /// A peer with the subprotocol and more to offer, before it was told anything.
+    pub(crate) async fn wait(server: &Running, path: &str, credentials: &Credentials) -> Self {
+        let (url, offers) = (format!("{}{path}", server.url()), credentials.subprotocols().join(", "));
+        Self::offering(server.local_addr(), &url, &offers, "127.0.0.1").await.unwrap()
+    }
+
     async fn offering(address: SocketAddr, url: &str, offers: &str, from: &str) -> Result<Self, Error> {
         let mut request = url.into_client_request()?;
         if !offers.is_empty() {
@@ -210,12 +216,12 @@ impl Client {
 
 /// An offer that has `word` in it.
 pub(crate) fn offer(word: impl AsRef<str>) -> Signal {
-    Signal::Offer(sdp(word.as_ref()))
+    Signal::Offer(sdp(word.as_ref(), "actpass"))
 }
 
 /// An answer that has `word` in it.
 pub(crate) fn answer(word: &str) -> Signal {
-    Signal::Answer(sdp(word))
+    Signal::Answer(sdp(word, "active"))
 }
 
 /// A candidate as browsers send it.
@@ -226,10 +232,12 @@ pub(crate) fn candidate() -> Signal {
 }
 
 /// As much of a session description as the server looks at, with `word` as the session's name.
-fn sdp(word: &str) -> String {
+fn sdp(word: &str, setup: &str) -> String {
+    let fingerprint = ["AB"; 32].join(":");
     format!(
-        "v=0\r\ns={word}\r\nm=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=ice-ufrag:8hhY\r\n\
-         a=ice-pwd:asd88fgpdd777uzjYhagZg\r\na=fingerprint:sha-256 AB:CD\r\n"
+        "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns={word}\r\nt=0 0\r\na=fingerprint:sha-256 {fingerprint}\r\n\
+         m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=setup:{setup}\r\na=mid:0\r\na=ice-ufrag:8hhY\r\n\
+         a=ice-pwd:asd88fgpdd777uzjYhagZg\r\n"
     )
 }
 

@@ -60,6 +60,8 @@ async fn a_signal_of_the_wrong_shape_closes_who_sent_it_and_reaches_nobody() {
     let Signal::Offer(sdp) = offer("x") else { panic!() };
     let bad = [
         Signal::Answer("v=0\r\n".into()),
+        // An unmodified native peer panics on it.
+        Signal::Answer(sdp.replace("actpass", "active").replace("o=- 1 1 IN IP4 0.0.0.0", "o=x")),
         Signal::Answer(sdp.replace("webrtc-datachannel", "something-else")),
         Signal::Answer(sdp.replace("a=fingerprint", "a=footprint")),
         Signal::Answer(format!("{sdp}m=audio 9 UDP/TLS/RTP/SAVPF 111\r\n")),

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use coplay_proto::signal::{SUBPROTOCOL, ServerMessage, SignalError, lobby::Credentials};
+use coplay_proto::signal::{
+    ClientMessage, SUBPROTOCOL, ServerMessage, SignalError,
+    lobby::{Credentials, LobbyQuery},
+};
 use coplay_signaling::{AddressLimits, Config, Origins, Pace, Proxies, Running, Secret, Stun, network, ticket};
 use futures_util::StreamExt;
 use tokio::net::TcpStream;
@@ -146,7 +149,7 @@ async fn pages_of_other_sites_are_refused() {
     request.headers_mut().insert("Origin", HeaderValue::from_static("https://evil.example"));
     request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static(SUBPROTOCOL));
     let (mut socket, _) = connect_async(request).await.unwrap();
-    let told = soon("why", futures_util::StreamExt::next(&mut socket)).await.unwrap().unwrap().into_text().unwrap();
+    let told = soon("why", socket.next()).await.unwrap().unwrap().into_text().unwrap();
     assert!(told.contains("origin_refused") && told.contains("https://evil.example"), "{told}");
 }
 
@@ -161,12 +164,19 @@ async fn who_has_no_ticket_is_refused_where_one_is_asked_for() {
     };
     let (error, code) = Client::refused(&server, "/r").await;
     assert!(matches!(&error, SignalError::TicketRefused { detail } if detail.contains("?ticket=")) && code == 4401);
+    let shows = async |path: &str, ticket: &str| {
+        let credentials = Credentials { ticket: Some(ticket.into()), ..Credentials::default() };
+        Client::from(&server, path, &credentials, "127.0.0.1").await
+    };
     assert_eq!(Client::denied(&server, "/r").await.0, 401);
     let good = ticket(&secret, Some("r"), hour(1));
     Client::coplay(&server, &format!("/r?ticket={good}")).await;
     Client::stock(&server, &format!("/r?next=2&ticket={good}")).await;
     let (any, expired) = (ticket(&secret, None, hour(1)), ticket(&secret, Some("r"), hour(-1)));
     let forged = ticket(&Secret::from("another secret, also long"), Some("r"), hour(1));
+    // Where no URL tells it.
+    assert!(shows("/r", &good).await.is_ok() && shows("/r", &expired).await.is_err());
+    assert!(shows(&format!("/r?ticket={good}"), &expired).await.is_err(), "that one counts");
     for (path, ticket) in [("/other", &good), ("/", &good), ("/r", &expired), ("/r", &forged), ("/r", &"x".to_owned())]
     {
         let (error, _) = Client::refused(&server, &format!("{path}?ticket={ticket}")).await;
@@ -177,6 +187,54 @@ async fn who_has_no_ticket_is_refused_where_one_is_asked_for() {
     let code = ticket(&secret, Some(&made.room), hour(1));
     let small = made.room.to_ascii_lowercase();
     Client::coplay(&server, &format!("/{small}?existing=1&ticket={code}")).await;
+}
+
+#[tokio::test]
+async fn a_quick_match_and_the_public_list_take_a_ticket_for_any_room() {
+    let secret = Secret::from("a secret of sixteen or more");
+    let failures = Pace { burst: 2, per_minute: 0 };
+    let proxies = Proxies { trusted: vec![network("127.0.0.0/8").unwrap()], ..Proxies::default() };
+    let address_limits = AddressLimits { failures, ..AddressLimits::default() };
+    let config = Config { address_limits, proxies, ..Config::local().stun(Stun::Off) };
+    let server = start(Config { tickets: Some(secret.clone()), ..config });
+    let soon = SystemTime::now() + Duration::from_secs(3600);
+    let (any, room) = (ticket(&secret, None, soon), ticket(&secret, Some("r"), soon));
+    for path in ["/-/match?size=2", "/-/lobbies?"] {
+        let refused = async |url: &str| Client::refused(&server, url).await;
+        for url in [path.to_owned(), format!("{path}&ticket={room}"), format!("{path}&ticket=x")] {
+            let (error, code) = refused(&url).await;
+            assert!(matches!(error, SignalError::TicketRefused { .. }) && code == 4401, "{url}: {error}");
+        }
+        // Nor is a token of a seat of nobody's a way in.
+        let credentials = Credentials { resume: Some("AAAA".into()), ..Credentials::default() };
+        let error = Client::from(&server, path, &credentials, "127.0.0.1").await.err();
+        assert_eq!(error, Some(SignalError::SeatGone), "{path}");
+    }
+    // Guesses count, and then the right one waits, too.
+    let tries = async |ticket: &str| {
+        let url = format!("/-/match?size=2&ticket={ticket}");
+        let credentials = Credentials::default().subprotocols().join(", ");
+        let mut request = format!("{}{url}", server.url()).into_client_request().unwrap();
+        for (header, value) in [("X-Forwarded-For", "192.0.2.1"), ("Sec-WebSocket-Protocol", &credentials)] {
+            request.headers_mut().insert(header, HeaderValue::from_str(value).unwrap());
+        }
+        let (mut socket, _) = connect_async(request).await.unwrap();
+        let told = socket.next().await.unwrap().unwrap();
+        serde_json::from_str::<ServerMessage>(told.to_text().unwrap()).unwrap()
+    };
+    for _ in 0..2 {
+        assert!(matches!(tries("x").await, ServerMessage::Error(SignalError::TicketRefused { .. })));
+    }
+    assert_eq!(tries(&any).await, ServerMessage::Error(SignalError::TooMuch));
+
+    let mut first = Client::open(&server, &format!("/-/match?size=2&ticket={any}"), true).await.unwrap();
+    assert!(matches!(first.next().await, ServerMessage::Waiting(_)));
+    let credentials = Credentials { ticket: Some(any.as_str().into()), ..Credentials::default() };
+    let mut second = Client::wait(&server, "/-/match?size=2", &credentials).await;
+    while !matches!(second.next().await, ServerMessage::Welcome(_)) {}
+    let mut menu = Client::wait(&server, "/-/lobbies", &credentials).await;
+    menu.tell(&ClientMessage::List(LobbyQuery::default())).await;
+    assert!(matches!(menu.next().await, ServerMessage::Page(_)));
 }
 
 #[test]

@@ -13,7 +13,8 @@ async fn what_happens_is_counted() {
     a.hears(ServerMessage::NewPeer(b.me)).await;
     b.reaches(&mut a).await;
     Client::refused(&server, "/r?next=0").await;
-    for report in [Report::Path(ReportedPath::Host), Report::Path(ReportedPath::Relay), Report::Failed("N0004".into())]
+    for report in
+        [Report::Path(ReportedPath::Host), Report::Path(ReportedPath::Relay), Report::Failed("no_answer".into())]
     {
         a.say(serde_json::to_string(&ClientMessage::Report(report)).unwrap()).await;
     }
@@ -34,12 +35,21 @@ async fn what_happens_is_counted() {
         "coplay_signals_total{kind=\"candidate\"} 2",
         "coplay_connected_total{path=\"host\"} 1",
         "coplay_connected_total{path=\"relay\"} 1",
-        "coplay_failed_total{code=\"N0004\"} 1",
+        "coplay_failed_total{code=\"no_answer\"} 1",
         "coplay_received_frames_total 5",
         "coplay_stopping 0",
     ] {
         assert!(text.lines().any(|have| have == line), "{line} is not in\n{text}");
     }
+}
+
+#[tokio::test]
+async fn only_peers_with_the_subprotocol_report() {
+    let server = plain();
+    let mut stock = Client::stock(&server, "/r").await;
+    stock.tell(&ClientMessage::Report(Report::Failed("no_answer".into()))).await;
+    assert_eq!(stock.closed().await, Some(4400));
+    assert!(!http(&server, "/metrics").await.contains("coplay_failed_total{"));
 }
 
 #[tokio::test]

@@ -66,6 +66,29 @@ async fn a_lost_peer_comes_back_as_who_it_was_and_nobody_noticed() {
 }
 
 #[tokio::test]
+async fn who_was_matched_comes_back_to_its_seat_and_not_to_the_queue() {
+    let server = plain();
+    let credentials = Credentials { resumable: true, ..Credentials::default() };
+    let wanted = "/-/match?size=2";
+    let mut one = Client::wait(&server, wanted, &credentials).await;
+    let mut two = Client::wait(&server, wanted, &credentials).await;
+    let welcome = async |client: &mut Client| loop {
+        if let ServerMessage::Welcome(welcome) = client.next().await {
+            client.me = welcome.me;
+            return welcome;
+        }
+    };
+    let mine = welcome(&mut one).await;
+    welcome(&mut two).await;
+    drop(one);
+    // By the URL that it has.
+    let credentials = Credentials { resume: mine.resume.clone(), ..credentials };
+    let (mut one, again) = Client::from(&server, wanted, &credentials, HERE).await.unwrap();
+    assert!(again.resumed && again.me == mine.me && again.room == mine.room);
+    two.reaches(&mut one).await;
+}
+
+#[tokio::test]
 async fn who_comes_back_before_the_loss_was_noticed_takes_its_seat_over() {
     let server = plain();
     let (mut old, mine) = resumable(&server, "/r").await;
@@ -139,7 +162,7 @@ async fn more_than_may_wait_for_who_is_away_is_the_end_of_its_seat() {
     other.hears(ServerMessage::NewPeer(gone)).await;
     drop(lost);
     for n in 0..12 {
-        other.signal(gone, offer(format!("v=0\r\n{n}"))).await;
+        other.signal(gone, offer(n.to_string())).await;
     }
     other.hears(ServerMessage::PeerLeft(gone)).await;
     assert_eq!(back(&server, &mine).await.err(), Some(SignalError::SeatGone));

@@ -26,7 +26,7 @@ use changes::{Change, changed};
 
 const SDP: &str = "v=0\r\no=- 4611731400430051336 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n\
     m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=ice-ufrag:4ZcD\r\n\
-    a=ice-pwd:2/1muCWoOi3uLifh0NuRHlQC\r\na=ice-options:trickle\r\na=fingerprint:sha-256 D1:2C\r\na=setup:actpass\r\na=mid:0\r\na=sctp-port:5000\r\n";
+    a=ice-pwd:2/1muCWoOi3uLifh0NuRHlQC\r\na=ice-options:trickle\r\na=fingerprint:sha-256 D1:2C:BE:AD:C4:F6:64:5C:25:16:11:9C:AF:E7:0F:73:79:36:4E:9C:1E:15:54:39:0C:06:8B:ED:96:86:00:39\r\na=setup:active\r\na=mid:0\r\na=sctp-port:5000\r\n";
 const CANDIDATE: &str = r#"{"candidate":"candidate:842163049 1 udp 1677729535 192.0.2.7 46154 typ srflx raddr 10.0.0.7 rport 46154 generation 0 ufrag 4ZcD","sdpMid":"0","sdpMLineIndex":0,"usernameFragment":"4ZcD"}"#;
 
 /// What is said, to the first of the two others or to the second, and how it is spoiled: as a whole, and within.

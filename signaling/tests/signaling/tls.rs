@@ -132,6 +132,8 @@ async fn it_is_read_anew_when_it_is_told_to() {
     assert!(matches!(reload.reload(), Err(TlsError::Read { .. })));
     fs::write(folder.files().key, "garbage").unwrap();
     assert!(matches!(reload.reload(), Err(TlsError::NoKey { .. })));
+    let metrics = get(&server, &new, "/metrics").await;
+    assert!(failed(&metrics) == 2 && metrics.contains("coplay_tls_reloads_total{result=\"ok\"} 1"), "{metrics}");
     assert!(connect(&server, &new).await.is_ok());
 }
 

@@ -7,8 +7,11 @@ use std::{
     time::Duration,
 };
 
-use coplay_proto::PeerId;
-use coplay_signaling::{Config, EmbeddedTurn, RelayRate, RelayStats, Running, Stun};
+use coplay_proto::{
+    PeerId,
+    signal::{ClientMessage, ServerMessage, SignalError, lobby::RoomCommand},
+};
+use coplay_signaling::{Config, EmbeddedTurn, Occupancy, RelayRate, RelayStats, Running, Stun};
 use stun::{agent::TransactionId, message::*, xoraddr::XorMappedAddress};
 use tokio::{net::UdpSocket, time::Instant};
 use turn::proto::{
@@ -64,6 +67,10 @@ async fn data_passes_both_ways_between_two_clients_by_indications_and_channels()
     assert_eq!(other.hear().await, b"and back");
     let RelayStats { allocations, allocated, bytes_from_clients, bytes_to_clients, .. } = stats(&server);
     assert_eq!((allocations, allocated, bytes_from_clients, bytes_to_clients), (2, 2, 31, 31));
+    let metrics = http(&server, "/metrics").await;
+    for line in ["coplay_relayed_bytes_total{via=\"turn\"} 62", "coplay_turn_allocations 2"] {
+        assert!(metrics.lines().any(|have| have == line), "{line}: {metrics}");
+    }
     one.refresh(600).await.unwrap();
     one.refresh(0).await.unwrap();
     assert_eq!(one.refresh(600).await.unwrap_err(), 437, "it is over");
@@ -151,6 +158,64 @@ async fn an_allocation_is_its_makers_alone_and_ends_with_the_credentials() {
     assert_eq!(asker.refresh(600).await.unwrap_err(), 401, "expired");
     (asker.username, asker.password) = (mine, signed);
     asker.refresh(600).await.unwrap();
+}
+
+/// For how many seconds an answer grants an allocation.
+fn granted(answer: Result<Message, u16>) -> u64 {
+    let mut lifetime = Lifetime::default();
+    lifetime.get_from(&answer.unwrap()).unwrap();
+    lifetime.0.as_secs()
+}
+
+#[tokio::test]
+async fn an_allocation_is_granted_ten_minutes_at_most_and_not_beyond_the_credentials() {
+    let server = serve(settings());
+    let lasting = |seconds| Box::new(Lifetime(Duration::from_secs(seconds)));
+    let name = username(1, 3000);
+    let mut asker = Asker::with("127.0.0.1", &server, name.clone(), password(SECRET, &name)).await;
+    asker.challenge().await;
+    assert_eq!(granted(asker.say(METHOD_ALLOCATE, vec![udp(), lasting(3599)]).await), 600);
+    for (asked, given) in [(3599, 600), (3600, 600), (601, 600), (60, 60)] {
+        assert_eq!(granted(asker.refresh(asked).await), given, "{asked}");
+    }
+    assert_eq!(granted(asker.say(METHOD_REFRESH, Vec::new()).await), 600, "nothing is asked for");
+    let name = username(2, 2);
+    let mut brief = Asker::with("127.0.0.1", &server, name.clone(), password(SECRET, &name)).await;
+    brief.challenge().await;
+    let request = brief.request(METHOD_ALLOCATE, vec![udp(), lasting(3599)]);
+    let first = granted(outcome(brief.ask(&request).await));
+    assert!((1..=2).contains(&first), "{first}");
+    assert!(granted(outcome(brief.ask(&request).await)) <= first, "the answer was lost: it is said again");
+    settled(&server, "the end of the credentials", |stats| stats.allocations == 1).await;
+}
+
+#[tokio::test]
+async fn who_is_kicked_loses_what_it_relays_and_nobody_of_another_room_does() {
+    let server = serve(EmbeddedTurn::default());
+    let enter = async |room: &str| {
+        let (client, welcome) = Client::coplay(&server, room).await;
+        let ice = welcome.ice_servers.into_iter().next().unwrap();
+        let (name, password) = (ice.username.unwrap(), ice.credential.unwrap());
+        let mut asker = Asker::with("127.0.0.1", &server, name, password).await;
+        asker.allocate().await.unwrap();
+        (client, asker)
+    };
+    let (mut leader, mine) = enter("/r").await;
+    let (mut other, theirs) = enter("/r").await;
+    let (stranger, elsewhere) = enter("/s").await;
+    leader.tell(&ClientMessage::Room(RoomCommand::Kick(stranger.me))).await;
+    leader.tell(&ClientMessage::Room(RoomCommand::Kick(other.me))).await;
+    // The first command changed nothing, which is told as any other.
+    assert!(matches!(other.next().await, ServerMessage::Room(_)));
+    assert!(matches!(other.dismissed().await, (SignalError::Kicked { .. }, 4403)));
+    settled(&server, "the kicked peer's to be gone", |stats| stats.allocations == 2).await;
+    assert_eq!(theirs.refresh(600).await.unwrap_err(), 401);
+    mine.refresh(600).await.unwrap();
+    elsewhere.refresh(600).await.unwrap();
+    // Who just leaves keeps what it has, for links outlive signaling.
+    drop(stranger);
+    until(&server, Occupancy { rooms: 1, peers: 1 }).await;
+    elsewhere.refresh(600).await.unwrap();
 }
 
 /// Section 6.2 of what relays are abused for: this host, loopback, private, shared, link-local, metadata, documentation,

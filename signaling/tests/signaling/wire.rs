@@ -12,7 +12,7 @@ use crate::client::*;
 
 fn signals() -> [Signal; 4] {
     [
-        offer("\"ä\u{0}"),
+        offer("\"ä\\"),
         answer("b"),
         Signal::IceCandidate(r#"{"candidate":""}"#.into()),
         Signal::IceCandidate("null".into()),

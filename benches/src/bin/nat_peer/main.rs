@@ -16,8 +16,6 @@ mod platform;
 #[path = "web.rs"]
 mod platform;
 
-/// Two attempts of 3 s each, and the second that who answers waits longer: the verdict is there within 8 s.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Of a message, as a small state.
 const SIZE: usize = 64;
 /// First byte of a message: what asks, and what answers.
@@ -63,8 +61,7 @@ impl Settings {
     fn config(&self) -> SocketConfig {
         let ice_transport_policy = if self.relay { IceTransportPolicy::Relay } else { IceTransportPolicy::All };
         let relay = if self.websocket { RelayPolicy::Only } else { RelayPolicy::Allowed };
-        let room = SocketConfig::new(&*self.room);
-        SocketConfig { handshake_timeout: HANDSHAKE_TIMEOUT, ice_transport_policy, relay, ..room }
+        SocketConfig { ice_transport_policy, relay, ..SocketConfig::new(&*self.room) }
     }
 }
 

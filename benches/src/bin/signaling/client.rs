@@ -91,11 +91,11 @@ fn next_address() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::new(127, 0, 1, number as u8 + 1), 0))
 }
 
-/// A description of a data channel, as JSON has it.
+/// A description of a data channel, as JSON has it: it does for an offer and for an answer.
 const SDP: &str = concat!(
     "v=0\\r\\no=- 4611731400430051336 2 IN IP4 127.0.0.1\\r\\ns=-\\r\\nt=0 0\\r\\na=group:BUNDLE 0\\r\\n",
     "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\\r\\nc=IN IP4 0.0.0.0\\r\\na=ice-ufrag:4ZcD\\r\\n",
     "a=ice-pwd:2/1muCWoOi3uLifh0NuRHlQC\\r\\na=ice-options:trickle\\r\\n",
     "a=fingerprint:sha-256 4A:AD:B9:B1:3F:82:18:3B:54:02:12:DF:3E:5D:49:6B:19:E5:7C:AB:11:22:33:44:55:66:77:88:99:AA:BB:CC\\r\\n",
-    "a=setup:actpass\\r\\na=mid:0\\r\\na=sctp-port:5000\\r\\na=max-message-size:262144\\r\\n"
+    "a=setup:active\\r\\na=mid:0\\r\\na=sctp-port:5000\\r\\na=max-message-size:262144\\r\\n"
 );

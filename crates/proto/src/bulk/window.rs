@@ -20,9 +20,9 @@ const LEAST_CHUNK: usize = 1_100;
 /// How many chunks make a window: an event that waits for a chunk to go out waits so much of a round trip.
 const CHUNKS: usize = 16;
 /// How much longer a chunk may take than on the idle path: a quarter of that, but what timers and threads take anyway, and
-/// not more than what can be heard.
+/// not so much that a link takes it for a queue, which holds its rate from 20 ms on.
 const LEAST_DELAY: Duration = Duration::from_millis(5);
-const MOST_DELAY: Duration = Duration::from_millis(50);
+const MOST_DELAY: Duration = Duration::from_millis(15);
 /// How many chunks tell how long they take now: the least of them counts, the others had jitter.
 const SAMPLES: u32 = 4;
 /// After so long without anything under way, the window begins anew.

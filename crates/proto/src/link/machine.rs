@@ -8,17 +8,23 @@ use bytes::Bytes;
 use crate::{Channel, Lane, rng::Rng};
 
 use super::{
-    CloseReason, Figures, Input, LinkConfig, LinkEvent, MAX_DATAGRAM, MAX_MESSAGE, MAX_STATE, MESSAGE_ACK_DELAY,
-    Output, Refused,
-    messages::{Admission, Incoming, Outgoing},
-    receipts::{Arrival, News, Received, Sent},
+    CloseReason, FIRST_RATE, Figures, Input, LinkConfig, LinkEvent, MAX_DATAGRAM, MAX_MESSAGE, MAX_STATE,
+    MESSAGE_ACK_DELAY, Output, Quality, Refused, STATE_ACK_DELAY,
+    incoming::{Admission, Incoming},
+    outgoing::{Filled, Outgoing},
+    pacer::Pacer,
+    receipts::{News, Sending, Sent},
+    received::{Arrival, Received},
     wire::{self, Datagram, Part},
 };
 
-/// The same for a datagram without messages: nothing is repeated for want of that ack, and a keep-alive can bring it.
-const STATE_ACK_DELAY: Duration = Duration::from_millis(200);
-/// How often figures are reported at the most.
+/// How long a datagram waits for company before it is acked that brings only messages that have come before.
+const COPY_ACK_DELAY: Duration = Duration::from_millis(25);
+/// The same for a keep-alive: another one can bring that ack.
+const KEEP_ALIVE_ACK_DELAY: Duration = Duration::from_millis(200);
+/// How often figures are reported, and how often at the most when the budget changes.
 const FIGURES_INTERVAL: Duration = Duration::from_millis(250);
+const BUDGET_INTERVAL: Duration = Duration::from_millis(20);
 /// How long what was not acked before a goodbye is still repeated, and waited for.
 const LINGER: Duration = Duration::from_secs(1);
 /// How often a goodbye is said, unless the peer acks it before.
@@ -65,6 +71,7 @@ pub struct Link {
     unresponsive: bool,
     received: Received,
     sent: Sent,
+    pacer: Pacer,
     incoming: Incoming,
     outgoing: Outgoing,
     /// Frames to be sent.
@@ -78,7 +85,8 @@ pub struct Link {
     /// What became of fragments: kept for its memory.
     news: News,
     outputs: VecDeque<Output>,
-    reported: Duration,
+    /// When figures were reported, and which budget and quality.
+    reported: (Duration, u32, Quality),
     bytes_sent: u64,
     bytes_received: u64,
 }
@@ -111,6 +119,7 @@ impl Link {
             unresponsive: false,
             received: Received::default(),
             sent: Sent::new((1 << 16) + Rng::new(seed).below(1 << 16)),
+            pacer: Pacer::new(now),
             incoming: Incoming::new(config.receive_queue.max(MAX_MESSAGE)),
             outgoing: Outgoing::new(config.send_queue.max(MAX_MESSAGE)),
             states: VecDeque::new(),
@@ -119,7 +128,7 @@ impl Link {
             refused: None,
             news: News::default(),
             outputs: VecDeque::new(),
-            reported: now,
+            reported: (now, FIRST_RATE, Quality::Good),
             bytes_sent: 0,
             bytes_received: 0,
             config,
@@ -172,19 +181,27 @@ impl Link {
         let grace = self.heard + self.config.grace;
         let silence = if self.unresponsive { grace } else { grace.min(self.heard + self.config.unresponsive) };
         let refused = self.refused.filter(|_| self.outgoing.next_size().is_some());
-        let others = [self.received.due(), self.sent.deadline(), refused];
+        let others = [self.received.due(), self.sent.deadline(), refused, self.outgoing.copy_due(), self.pace_due()];
         Some(others.into_iter().flatten().fold(stage.min(silence), Duration::min))
     }
 
     /// What was measured so far.
     pub fn figures(&self) -> Figures {
+        let Sent { round_trip, outcomes, rate, .. } = &self.sent;
         Figures {
-            rtt: self.sent.round_trip.smoothed().unwrap_or_default(),
-            jitter: self.sent.round_trip.deviation(),
-            loss: self.sent.outcomes.share(),
+            rtt: round_trip.smoothed().unwrap_or_default(),
+            jitter: round_trip.deviation(),
+            queueing: rate.queueing(),
+            loss: outcomes.share(),
+            loss_received: self.received.lost(),
             bytes_sent: self.bytes_sent,
             bytes_received: self.bytes_received,
+            rate: rate.bytes() as u32,
+            budget: self.sent.budget(self.now),
+            waiting: u32::try_from(self.outgoing.bytes()).unwrap_or(u32::MAX),
+            ..Figures::default()
         }
+        .judged(self.unresponsive, self.reported.2)
     }
 
     /// Bytes of the messages that the peer has not acked yet.
@@ -220,7 +237,7 @@ impl Link {
         if let Some(ack) = header.ack {
             self.sent.acknowledge(self.now, &ack, &mut self.news)?;
             self.refused = ack.full.then(|| self.refused.unwrap_or(self.now + self.config.keep_alive));
-            self.sent.window.hold(ack.full);
+            self.sent.held = ack.full;
             self.settle();
         }
         self.hear();
@@ -230,7 +247,7 @@ impl Link {
             return Ok(());
         }
         let mut accepted = true;
-        let mut delay = if arrival == Arrival::Next { STATE_ACK_DELAY } else { Duration::ZERO };
+        let mut delay = if arrival == Arrival::Next { KEEP_ALIVE_ACK_DELAY } else { Duration::ZERO };
         for part in parts {
             match part? {
                 Part::Goodbye(ends) => {
@@ -239,11 +256,15 @@ impl Link {
                 }
                 // Who has said goodbye listens to nothing more.
                 _ if matches!(self.stage, Stage::Closing { .. }) => accepted = false,
-                Part::State(bytes) => self.event(LinkEvent::State(bytes)),
+                Part::State(bytes) => {
+                    delay = delay.min(STATE_ACK_DELAY);
+                    self.event(LinkEvent::State(bytes));
+                }
                 Part::Fragment { channel, number, index, count, bytes } => {
                     match self.incoming.admit(channel, number, index, count, bytes)? {
                         Admission::Taken { in_order: true } => delay = delay.min(MESSAGE_ACK_DELAY),
                         Admission::Taken { in_order: false } => delay = Duration::ZERO,
+                        Admission::Known => delay = delay.min(COPY_ACK_DELAY),
                         Admission::Refused => {
                             accepted = false;
                             delay = Duration::ZERO;
@@ -331,6 +352,7 @@ impl Link {
             self.heard = now.min(self.heard + late);
         }
         self.now = self.now.max(now);
+        self.pacer.refill(self.now, &self.sent.rate);
     }
 
     fn elapse(&mut self) {
@@ -356,9 +378,18 @@ impl Link {
             self.unresponsive = true;
             self.event(LinkEvent::Unresponsive);
         }
-        if self.reported + FIGURES_INTERVAL <= self.now {
-            self.reported = self.now;
-            self.event(LinkEvent::Figures(self.figures()));
+        self.report();
+    }
+
+    /// Tells of figures, if it is time to.
+    fn report(&mut self) {
+        let (at, told, _) = self.reported;
+        let budget = self.sent.budget(self.now);
+        let wait = if budget.abs_diff(told) > told / 16 { BUDGET_INTERVAL } else { FIGURES_INTERVAL };
+        if at + wait <= self.now {
+            let figures = self.figures();
+            self.reported = (self.now, figures.budget, figures.quality);
+            self.event(LinkEvent::Figures(figures));
         }
     }
 
@@ -433,6 +464,10 @@ impl Link {
         while self.outgoing.next_size().is_some_and(|size| size <= self.fragment_room()) {
             self.transmit(None, self.is_goodbye_due());
         }
+        while self.outgoing.has_copy(self.now, self.may_copy()) {
+            self.transmit(None, self.is_goodbye_due());
+        }
+        self.sent.rate.press(self.pace_due().is_some());
         if self.is_goodbye_due() {
             self.transmit(None, true);
         }
@@ -455,7 +490,9 @@ impl Link {
             datagram.goodbye(self.outgoing.ends().map(|end| end as u16));
             self.goodbye_said();
         }
-        let (bytes, fragments) = self.outgoing.fill(&mut datagram, self.fragment_room());
+        let redundancy = self.sent.redundancy().filter(|_| self.is_roomy());
+        let filled = self.outgoing.fill(self.now, &mut datagram, self.fragment_room(), redundancy);
+        let Filled { bytes, fragments, copies } = filled;
         if bytes > 0 && self.refused.is_some() {
             self.refused = Some(self.now + self.config.keep_alive);
         }
@@ -467,15 +504,17 @@ impl Link {
         if eliciting {
             self.keep_alive = self.now + self.config.keep_alive;
         }
-        self.sent.push(self.now, eliciting, goodbye, bytes, fragments);
-        let bytes = datagram.finish();
-        self.bytes_sent += bytes.len() as u64;
-        self.outputs.push_back(Output::Transmit(Lane::Unreliable, bytes));
+        let datagram = datagram.finish();
+        let size = datagram.len();
+        self.pacer.sent(bytes, size.saturating_sub(bytes));
+        self.sent.push(self.now, Sending { eliciting, goodbye, size, bytes, fragments, copies });
+        self.bytes_sent += size as u64;
+        self.outputs.push_back(Output::Transmit(Lane::Unreliable, datagram));
     }
 
     /// How many bytes of fragments may be sent now.
     fn fragment_room(&self) -> usize {
-        let room = self.sent.window.room();
+        let room = self.sent.window.room().min(self.pacer.room());
         match self.refused {
             _ if self.is_closed() || self.sent.is_unheard() => 0,
             None => room,
@@ -483,6 +522,23 @@ impl Link {
             Some(again) if again <= self.now => room.min(MAX_DATAGRAM),
             Some(_) => 0,
         }
+    }
+
+    /// Whether the path has room for what need not be.
+    fn is_roomy(&self) -> bool {
+        self.refused.is_none() && self.sent.window.is_roomy() && self.fragment_room() >= MAX_DATAGRAM
+    }
+
+    /// Whether copies may go by themselves.
+    fn may_copy(&self) -> bool {
+        self.is_roomy() && self.outgoing.next_size().is_none() && self.sent.redundancy().is_some()
+    }
+
+    /// When the rate lets the next fragment go, if it is for that alone that it waits.
+    fn pace_due(&self) -> Option<Duration> {
+        let size = self.outgoing.next_size()?;
+        let waits = !self.is_closed() && self.refused.is_none() && size <= self.sent.window.room();
+        (waits && size > self.pacer.room()).then(|| self.pacer.deadline(size, &self.sent.rate))
     }
 
     fn is_keep_alive_due(&self, at: Duration) -> bool {

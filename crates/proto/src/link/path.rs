@@ -1,4 +1,4 @@
-//! What a link knows of its path: how long a round trip takes, how much is lost, how much it may have under way.
+//! What a link knows of its path: how long a round trip takes, how much is lost, how much may be under way.
 
 use core::time::Duration;
 
@@ -68,29 +68,22 @@ impl Outcomes {
     }
 }
 
-/// How many bytes of messages may be under way: a safeguard against feeding a congested path, not a rate control.
-///
-/// Doubles each round trip until something is lost, then grows by a datagram each round trip; a loss halves it, at
-/// most once a round trip (RFC 5681, sections 3.1 and 3.2). State is not subject to it.
+/// How many bytes of messages may be under way: what the rate carries until they are acked, so that no more than that
+/// goes to a path that has ended.
 #[derive(Clone, Debug)]
 pub(super) struct Window {
     size: usize,
-    threshold: usize,
     under_way: usize,
-    /// Losses of datagrams sent before this one have been answered.
-    answered: u64,
-    /// The peer refuses messages, so that what it does not ack says nothing of the path.
-    held: bool,
 }
 
 impl Window {
     const FIRST: usize = 16 * MAX_DATAGRAM;
-    /// What is left on the worst path, or a lossy but not congested one would come to a stop.
+    /// What is left on the worst path.
     const LEAST: usize = 4 * MAX_DATAGRAM;
     const MOST: usize = 1024 * MAX_DATAGRAM;
 
     pub(super) const fn new() -> Self {
-        Self { size: Self::FIRST, threshold: Self::MOST, under_way: 0, answered: 0, held: false }
+        Self { size: Self::FIRST, under_way: 0 }
     }
 
     /// How many more bytes may be sent: at least a datagram's, if nothing is under way.
@@ -98,32 +91,23 @@ impl Window {
         self.size.saturating_sub(self.under_way)
     }
 
-    /// Whether the peer refuses messages.
-    pub(super) const fn hold(&mut self, held: bool) {
-        self.held = held;
+    /// Whether more than half of it is free.
+    pub(super) const fn is_roomy(&self) -> bool {
+        self.under_way < self.size / 2
+    }
+
+    /// From now on, so many bytes a second are acked after this time at the latest.
+    pub(super) fn resize(&mut self, rate: f64, time: Duration) {
+        self.size = ((rate * time.as_secs_f64()) as usize).clamp(Self::LEAST, Self::MOST);
     }
 
     pub(super) const fn sent(&mut self, bytes: usize) {
         self.under_way += bytes;
     }
 
-    pub(super) fn acked(&mut self, bytes: usize) {
-        // Grows only while it is what holds the sender back.
-        if self.under_way * 2 >= self.size {
-            let by = if self.size < self.threshold { bytes } else { MAX_DATAGRAM * bytes / self.size };
-            self.size = (self.size + by).min(Self::MOST);
-        }
+    /// Bytes are not under way any more.
+    pub(super) const fn arrived(&mut self, bytes: usize) {
         self.under_way = self.under_way.saturating_sub(bytes);
-    }
-
-    /// Bytes of the datagram with this sequence number are lost; `next` is the next one to be sent.
-    pub(super) fn lost(&mut self, bytes: usize, sequence: u64, next: u64) {
-        self.under_way = self.under_way.saturating_sub(bytes);
-        if bytes > 0 && sequence >= self.answered && !self.held {
-            self.answered = next;
-            self.size = (self.size / 2).max(Self::LEAST);
-            self.threshold = self.size;
-        }
     }
 
     #[cfg(test)]
@@ -166,29 +150,16 @@ mod tests {
     }
 
     #[test]
-    fn the_window_grows_when_full_and_halves_once_a_round_trip() {
+    fn the_window_is_what_the_rate_carries() {
         let mut window = Window::new();
-        window.sent(MAX_DATAGRAM);
-        window.acked(MAX_DATAGRAM);
-        assert_eq!(window.size, Window::FIRST, "what was not used does not grow");
         window.sent(Window::FIRST);
         assert_eq!(window.room(), 0);
-        window.acked(Window::FIRST / 2);
-        window.acked(Window::FIRST / 2);
-        assert!(window.size > Window::FIRST);
+        window.resize(1_000_000.0, ms(100));
+        assert_eq!(window.room(), 100_000 - Window::FIRST);
+        assert!(window.is_roomy());
+        window.arrived(Window::FIRST);
         assert_eq!(window.under_way(), 0);
-        let before = window.size;
-        window.sent(4 * MAX_DATAGRAM);
-        window.lost(MAX_DATAGRAM, 10, 14);
-        window.lost(MAX_DATAGRAM, 11, 14);
-        assert_eq!(window.size, before / 2);
-        window.lost(MAX_DATAGRAM, 14, 20);
-        assert_eq!(window.size, before / 4);
-        window.hold(true);
-        window.lost(MAX_DATAGRAM, 20, 30);
-        assert_eq!(window.size, before / 4, "what the peer refuses is no loss");
-        window.hold(false);
-        (30..60).for_each(|sequence| window.lost(1, sequence, sequence + 1));
-        assert_eq!(window.size, Window::LEAST);
+        window.resize(1.0, ms(100));
+        assert_eq!(window.room(), Window::LEAST);
     }
 }

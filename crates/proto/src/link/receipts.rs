@@ -1,18 +1,18 @@
-//! Which datagrams came, and which of those that we sent arrived: both ends of the acks.
+//! What became of the datagrams that we sent? The sending end of the acks.
 
-use std::{collections::VecDeque, time::Duration};
+use core::time::Duration;
+use std::collections::VecDeque;
 
 use crate::Channel;
 
 use super::{
-    MESSAGE_ACK_DELAY,
+    MESSAGE_ACK_DELAY, STATE_ACK_DELAY,
+    copies::{Losses, Redundancy},
     path::{Outcomes, RoundTrip, Window},
+    rate::Rate,
     wire::{self, Ack},
 };
 
-/// How many accepted datagrams an ack covers at the most, so that each is covered by three acks.
-const ACK_EVERY: u32 = 10;
-const _: () = assert!(ACK_EVERY * 3 <= u32::BITS);
 /// A datagram is lost when one that was sent so many later has arrived.
 const REORDERING: u64 = 3;
 /// The longest wait before something is repeated, however often it was repeated before.
@@ -20,93 +20,14 @@ const MOST_PATIENCE: Duration = Duration::from_secs(1);
 /// The longest time that a peer takes to send an ack because its timers are slow, as are those of a browser. What took
 /// longer was said again, because the first ack was lost.
 const MOST_HOLD: Duration = Duration::from_millis(60);
+/// How long a message is under way without a queue, besides the round trip and the peer's hold; and all of it before a
+/// round trip was measured.
+const SLACK: Duration = Duration::from_millis(50);
+const FIRST_TIME: Duration = Duration::from_millis(200);
 /// The most datagrams whose fate is kept in mind.
 const MAX_SENT: usize = 4096;
 /// Nothing but keep-alives is sent once so many datagrams in a row are unheard of, or 16 bits could not tell them apart.
 const MAX_UNHEARD: u64 = 1 << 14;
-
-/// What came from the peer.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Received {
-    newest: Option<u64>,
-    newest_at: Duration,
-    /// Bit n: whether the datagram n before the newest was seen.
-    seen: u128,
-    /// Bit n: whether the datagram n before the newest was accepted.
-    accepted: u32,
-    /// How many datagrams that want an ack were accepted since one was sent.
-    owed: u32,
-    due: Option<Duration>,
-}
-
-/// How a datagram stands to those before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Arrival {
-    /// The next one.
-    Next,
-    /// Not the next one, but not seen before either.
-    OutOfOrder,
-    /// Seen before, or too old to know.
-    Old,
-}
-
-impl Received {
-    pub(super) fn expand(&self, sequence: u16) -> u64 {
-        // Starts a round above zero, so that older ones than the first have a number too.
-        wire::expand(sequence, self.newest.unwrap_or_else(|| 1 << 16 | u64::from(sequence)))
-    }
-
-    /// Notes that a datagram came.
-    pub(super) fn arrive(&mut self, now: Duration, sequence: u64) -> Arrival {
-        let newest = self.newest.unwrap_or_else(|| sequence.wrapping_sub(1));
-        if let Some(ahead) = sequence.checked_sub(newest).filter(|ahead| *ahead > 0) {
-            let ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
-            self.seen = self.seen.checked_shl(ahead).unwrap_or(0) | 1;
-            self.accepted = self.accepted.checked_shl(ahead).unwrap_or(0);
-            self.newest = Some(sequence);
-            self.newest_at = now;
-            return if ahead == 1 { Arrival::Next } else { Arrival::OutOfOrder };
-        }
-        let bit = u32::try_from(newest - sequence).ok().and_then(|behind| 1_u128.checked_shl(behind)).unwrap_or(0);
-        if bit == 0 || self.seen & bit != 0 {
-            return Arrival::Old;
-        }
-        self.seen |= bit;
-        Arrival::OutOfOrder
-    }
-
-    /// Notes that a datagram that came can be acked.
-    pub(super) fn accept(&mut self, sequence: u64) {
-        let behind = self.newest.and_then(|newest| newest.checked_sub(sequence));
-        let bit = behind.and_then(|behind| u32::try_from(behind).ok()).and_then(|behind| 1_u32.checked_shl(behind));
-        self.accepted |= bit.unwrap_or(0);
-    }
-
-    /// An ack is to be sent at this time at the latest.
-    pub(super) fn owe(&mut self, now: Duration, at: Duration) {
-        self.owed += 1;
-        let at = if self.owed >= ACK_EVERY { now } else { at };
-        self.due = Some(self.due.map_or(at, |due| due.min(at)));
-    }
-
-    pub(super) const fn due(&self) -> Option<Duration> {
-        self.due
-    }
-
-    /// Whether so much is owed that it cannot wait for the end of a turn.
-    pub(super) const fn is_urgent(&self) -> bool {
-        self.owed >= ACK_EVERY
-    }
-
-    /// The ack to send now; nothing is owed any more.
-    pub(super) fn ack(&mut self, now: Duration, full: bool) -> Option<Ack> {
-        let newest = self.newest?;
-        self.owed = 0;
-        self.due = None;
-        let hold = Some(now.saturating_sub(self.newest_at));
-        Some(Ack { newest: newest as u16, accepted: self.accepted, hold, full })
-    }
-}
 
 /// Which fragment of which message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,19 +52,37 @@ pub(super) struct Sent {
     patience: u32,
     /// What was sent before this has no bearing on `patience` any more.
     patient_since: Duration,
+    /// Since when an ack of something that was sent is wanted, and none has come.
+    unheard: Option<Duration>,
+    /// The peer refuses messages, so that what it does not ack says nothing of the path.
+    pub(super) held: bool,
+    losses: Losses,
+    /// How many datagrams the losses are of, in all.
+    known: u64,
     pub(super) round_trip: RoundTrip,
     pub(super) outcomes: Outcomes,
     pub(super) window: Window,
+    pub(super) rate: Rate,
+}
+
+/// A datagram that is sent.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sending {
+    pub(super) eliciting: bool,
+    pub(super) goodbye: bool,
+    /// All of its bytes.
+    pub(super) size: usize,
+    /// Bytes of its messages.
+    pub(super) bytes: usize,
+    pub(super) fragments: Vec<FragmentId>,
+    /// What need not be repeated if this is lost: it is under way already.
+    pub(super) copies: Vec<FragmentId>,
 }
 
 #[derive(Clone, Debug)]
 struct Datagram {
     at: Duration,
-    eliciting: bool,
-    goodbye: bool,
-    /// Bytes of its fragments.
-    bytes: usize,
-    fragments: Vec<FragmentId>,
+    sending: Sending,
     /// [`Sent::patience`] when it was sent.
     patience: u32,
     fate: Fate,
@@ -169,12 +108,12 @@ pub(super) struct News {
 impl Datagram {
     /// Whether something is repeated if it is not acked in time.
     const fn is_awaited(&self) -> bool {
-        matches!(self.fate, Fate::Open) && !self.fragments.is_empty()
+        matches!(self.fate, Fate::Open) && !self.sending.fragments.is_empty()
     }
 
-    /// How long its ack is waited for: twice as long each time that nothing at all was heard in time.
+    /// How long its ack is waited for: twice as long each time, from the second on, that nothing at all was heard in time.
     fn limit(&self, usual: Duration, patience: u32) -> Duration {
-        let patience = patience.min(self.patience).min(16);
+        let patience = patience.min(self.patience).saturating_sub(1).min(16);
         usual.saturating_mul(1 << patience).min(MOST_PATIENCE.max(usual))
     }
 }
@@ -189,9 +128,14 @@ impl Sent {
             hold: MESSAGE_ACK_DELAY,
             patience: 0,
             patient_since: Duration::ZERO,
+            unheard: None,
+            held: false,
+            losses: Losses::default(),
+            known: 0,
             round_trip: RoundTrip::default(),
             outcomes: Outcomes::default(),
             window: Window::new(),
+            rate: Rate::new(),
         }
     }
 
@@ -205,25 +149,36 @@ impl Sent {
         self.next - self.newest_acked > MAX_UNHEARD
     }
 
+    /// How many copies there are to be of a message that is sent now: none if nothing was heard for long, or the path
+    /// is full.
+    pub(super) fn redundancy(&self) -> Option<Redundancy> {
+        let round_trip = self.round_trip.smoothed();
+        self.losses
+            .redundancy(self.outcomes.share(), round_trip)
+            .filter(|_| self.patience <= 2 && !self.rate.is_queued())
+    }
+
+    /// Bytes of state a second that may be sent.
+    pub(super) fn budget(&self, now: Duration) -> u32 {
+        // What goes to a path that has ended would wait there, or be lost.
+        (if self.is_stalled(now) { Rate::LEAST } else { self.rate.state() }) as u32
+    }
+
+    /// Whether acks are so late that what is sent may well go nowhere.
+    fn is_stalled(&self, now: Duration) -> bool {
+        let late = self.round_trip.limit() + STATE_ACK_DELAY + MOST_HOLD;
+        self.unheard.is_some_and(|since| since + late <= now)
+    }
+
     /// Notes that the next datagram is sent.
-    pub(super) fn push(
-        &mut self,
-        now: Duration,
-        eliciting: bool,
-        goodbye: bool,
-        bytes: usize,
-        fragments: Vec<FragmentId>,
-    ) {
-        self.window.sent(bytes);
-        self.datagrams.push_back(Datagram {
-            at: now,
-            eliciting,
-            goodbye,
-            bytes,
-            fragments,
-            patience: self.patience,
-            fate: Fate::Open,
-        });
+    pub(super) fn push(&mut self, now: Duration, sending: Sending) {
+        self.window.sent(sending.bytes);
+        self.rate.sent(sending.size, sending.bytes);
+        if sending.size > wire::MAX_HEADER {
+            // The ack of a keep-alive may well take longer.
+            self.unheard.get_or_insert(now);
+        }
+        self.datagrams.push_back(Datagram { at: now, sending, patience: self.patience, fate: Fate::Open });
         self.next += 1;
     }
 
@@ -235,6 +190,7 @@ impl Sent {
         }
         let oldest = self.oldest();
         let mut progress = false;
+        let (mut acked, mut round_trip) = (0, None);
         for behind in (0..u64::from(u32::BITS)).rev().filter(|behind| ack.accepted >> behind & 1 == 1) {
             let Some(index) = newest.checked_sub(behind + oldest).and_then(|index| usize::try_from(index).ok()) else {
                 continue;
@@ -242,25 +198,38 @@ impl Sent {
             let Some(datagram) = self.datagrams.get_mut(index).filter(|datagram| datagram.fate != Fate::Acked) else {
                 continue;
             };
+            let Sending { size, bytes, goodbye, ref mut fragments, ref mut copies, .. } = datagram.sending;
             if datagram.fate == Fate::Open {
-                self.window.acked(datagram.bytes);
+                self.window.arrived(bytes);
             }
             datagram.fate = Fate::Acked;
             progress = true;
-            news.goodbye |= datagram.goodbye;
+            acked += size;
+            news.goodbye |= goodbye;
             if behind == 0
                 && let Some(hold) = ack.hold
             {
-                self.round_trip.measure(now.saturating_sub(datagram.at).saturating_sub(hold));
-                if !datagram.fragments.is_empty() && hold <= MOST_HOLD {
+                let sample = now.saturating_sub(datagram.at).saturating_sub(hold);
+                self.round_trip.measure(sample);
+                round_trip = Some(sample);
+                if !fragments.is_empty() && hold <= MOST_HOLD {
                     // Up soon and down slowly: this is about the longest and not the usual time.
                     let (share, of) = if hold > self.hold { (1, 2) } else { (1, 16) };
                     self.hold = ((self.hold * (of - share) + hold * share) / of).max(MESSAGE_ACK_DELAY);
                 }
             }
-            news.arrived.append(&mut datagram.fragments);
+            news.arrived.append(fragments);
+            news.arrived.append(copies);
         }
         if progress {
+            if self.is_stalled(now) {
+                self.rate.stalled(self.known);
+            }
+            let arrived = now.saturating_sub(ack.hold.unwrap_or_default());
+            self.rate.acked(now, arrived, acked, round_trip, (self.outcomes.share(), self.known));
+            let time = self.rate.least().unwrap_or(FIRST_TIME) + self.hold + SLACK;
+            self.window.resize(self.rate.bytes(), time);
+            self.unheard = None;
             self.patience = 0;
             self.patient_since = now;
             self.newest_acked = self.newest_acked.max(newest);
@@ -271,18 +240,18 @@ impl Sent {
 
     /// Takes back the fragments of datagrams that are likely lost, and forgets what is too old to matter.
     pub(super) fn elapse(&mut self, now: Duration, news: &mut News) {
-        let (usual, patience, oldest) = (self.usual(), self.patience, self.oldest());
+        let (usual, patience) = (self.usual(), self.patience);
         let mut impatient = false;
-        for (datagram, sequence) in self.datagrams.iter_mut().zip(oldest..) {
+        for datagram in &mut self.datagrams {
             if datagram.at + usual > now {
                 break;
             }
             if datagram.is_awaited() && datagram.at + datagram.limit(usual, patience) <= now {
                 // Of all that is overdue at once, only what was sent since the last time counts as another time.
                 impatient |= datagram.at >= self.patient_since;
-                self.window.lost(datagram.bytes, sequence, self.next);
+                self.window.arrived(datagram.sending.bytes);
                 datagram.fate = Fate::Lost;
-                news.lost.extend(&datagram.fragments);
+                news.lost.extend(&datagram.sending.fragments);
             }
         }
         if impatient {
@@ -319,9 +288,9 @@ impl Sent {
                 break;
             }
             if datagram.fate == Fate::Open {
-                self.window.lost(datagram.bytes, sequence, self.next);
+                self.window.arrived(datagram.sending.bytes);
                 datagram.fate = Fate::Lost;
-                news.lost.extend(&datagram.fragments);
+                news.lost.extend(&datagram.sending.fragments);
             }
         }
     }
@@ -332,22 +301,23 @@ impl Sent {
         let heard = self.newest_acked - u64::from(u32::BITS);
         while let Some(datagram) = self.datagrams.front() {
             let old = datagram.at + age <= now || self.datagrams.len() > MAX_SENT;
-            match datagram.fate {
-                Fate::Acked => self.outcomes.push(false),
-                Fate::Lost if old || self.oldest() < heard => self.outcomes.push(true),
-                Fate::Open if old => {
-                    if datagram.eliciting {
-                        self.outcomes.push(true);
-                    }
-                }
+            let lost = match datagram.fate {
+                Fate::Acked => Some(false),
+                Fate::Lost if old || self.oldest() < heard => Some(true),
+                Fate::Open if old => datagram.sending.eliciting.then_some(true),
                 Fate::Open | Fate::Lost => break,
+            };
+            let refused = self.held && datagram.sending.bytes > 0;
+            if let Some(lost) = lost.filter(|lost| !(*lost && refused)) {
+                self.outcomes.push(lost);
+                self.losses.push(lost);
+                self.known += 1;
             }
-            let sequence = self.oldest();
             if let Some(mut datagram) = self.datagrams.pop_front()
                 && datagram.fate == Fate::Open
             {
-                self.window.lost(datagram.bytes, sequence, self.next);
-                news.lost.append(&mut datagram.fragments);
+                self.window.arrived(datagram.sending.bytes);
+                news.lost.append(&mut datagram.sending.fragments);
             }
         }
     }
@@ -371,10 +341,16 @@ mod tests {
         FragmentId { channel: Channel::Events, number, index: 0 }
     }
 
+    /// A datagram with a message of 100 bytes.
+    fn message(number: u64) -> Sending {
+        let fragments = vec![fragment(number)];
+        Sending { eliciting: true, size: 120, bytes: 100, fragments, ..Sending::default() }
+    }
+
     /// One datagram each ms, from 1 on, with one fragment of 100 bytes each.
     fn sent(count: u64) -> Sent {
         let mut sent = Sent::new(FIRST);
-        (0..count).for_each(|index| sent.push(ms(1 + index), true, false, 100, vec![fragment(index)]));
+        (0..count).for_each(|index| sent.push(ms(1 + index), message(index)));
         sent
     }
 
@@ -423,15 +399,15 @@ mod tests {
         for _ in 0..5 {
             let now = sent.deadline().unwrap();
             sent.elapse(now, &mut news);
-            sent.push(now, true, false, 100, vec![fragment(0)]);
+            sent.push(now, message(0));
             waits.push((sent.deadline().unwrap() - now).as_millis());
         }
         assert_eq!(news.lost.len(), 5);
-        assert_eq!(waits, [436, 872, 1_000, 1_000, 1_000]);
+        assert_eq!(waits, [218, 436, 872, 1_000, 1_000]);
         let now = sent.deadline().unwrap();
         let ack = Ack { newest: (FIRST + 5) as u16, accepted: 1, hold: Some(now), full: false };
         sent.acknowledge(now, &ack, &mut news).unwrap();
-        sent.push(now, true, false, 100, vec![fragment(1)]);
+        sent.push(now, message(1));
         assert!(sent.deadline().unwrap() - now < ms(100), "an ack starts it over");
     }
 
@@ -452,7 +428,7 @@ mod tests {
         let mut limits = Vec::new();
         for (index, hold) in [30, 30, 30, 30, 30, 200, 30].into_iter().enumerate() {
             let at = ms(1_000 * index as u64);
-            sent.push(at, true, false, 100, vec![fragment(index as u64)]);
+            sent.push(at, message(index as u64));
             let ack = Ack { newest: (FIRST + index as u64) as u16, accepted: 1, hold: Some(ms(hold)), full: false };
             sent.acknowledge(at + ms(60 + hold), &ack, &mut News::default()).unwrap();
             limits.push(sent.hold.as_millis());
@@ -483,62 +459,13 @@ mod tests {
         let mut sent = Sent::new(FIRST);
         let mut news = News::default();
         for index in 0..MAX_SENT as u64 + 100 {
-            sent.push(ms(1), true, false, 100, vec![fragment(index)]);
+            sent.push(ms(1), message(index));
             sent.elapse(ms(1), &mut news);
         }
         assert_eq!(sent.datagrams.len(), MAX_SENT);
         assert_eq!(numbers_of(&news).1, (0..100).collect::<Vec<_>>());
         assert!(!sent.is_unheard());
-        (0..MAX_UNHEARD).for_each(|_| sent.push(ms(2), true, false, 0, vec![]));
+        (0..MAX_UNHEARD).for_each(|_| sent.push(ms(2), Sending { eliciting: true, ..Sending::default() }));
         assert!(sent.is_unheard());
-    }
-
-    #[test]
-    fn duplicates_and_what_is_too_old_are_told_from_what_is_new() {
-        let mut received = Received::default();
-        let mut arrive = |sequence: u64| {
-            assert_eq!(received.expand(sequence as u16), sequence);
-            received.arrive(ms(1), sequence)
-        };
-        assert_eq!(arrive(FIRST + 500), Arrival::Next);
-        assert_eq!(arrive(FIRST + 500), Arrival::Old);
-        assert_eq!(arrive(FIRST + 501), Arrival::Next);
-        assert_eq!(arrive(FIRST + 504), Arrival::OutOfOrder);
-        assert_eq!(arrive(FIRST + 502), Arrival::OutOfOrder);
-        assert_eq!(arrive(FIRST + 502), Arrival::Old);
-        assert_eq!(arrive(FIRST + 499), Arrival::OutOfOrder);
-        assert_eq!(arrive(FIRST + 377), Arrival::OutOfOrder);
-        assert_eq!(arrive(FIRST + 376), Arrival::Old, "128 are told apart");
-        assert_eq!(arrive(FIRST + 30_000), Arrival::OutOfOrder);
-        assert_eq!(arrive(FIRST + 504), Arrival::Old);
-    }
-
-    #[test]
-    fn an_ack_says_what_was_accepted_and_how_long_ago_the_newest_came() {
-        let mut received = Received::default();
-        assert_eq!(received.ack(ms(5), false), None);
-        for sequence in [10, 11, 13] {
-            received.arrive(ms(5), FIRST + sequence);
-            received.accept(FIRST + sequence);
-        }
-        received.arrive(ms(7), FIRST + 14);
-        received.owe(ms(7), ms(15));
-        received.owe(ms(8), ms(30));
-        assert_eq!(received.due(), Some(ms(15)));
-        let ack = Ack { newest: 14, accepted: 0b11010, hold: Some(ms(3)), full: true };
-        assert_eq!(received.ack(ms(10), true), Some(ack));
-        assert_eq!(received.due(), None);
-        received.arrive(ms(20), FIRST + 14 + 31);
-        assert_eq!(received.ack(ms(20), false).map(|ack| ack.accepted), Some(0));
-    }
-
-    #[test]
-    fn many_datagrams_are_acked_before_the_first_of_them_falls_out_of_the_ack() {
-        let mut received = Received::default();
-        for sequence in 0..ACK_EVERY {
-            assert!(!received.is_urgent());
-            received.owe(ms(1), ms(1) + ms(u64::from(sequence)));
-        }
-        assert!(received.is_urgent());
     }
 }

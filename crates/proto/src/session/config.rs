@@ -50,7 +50,8 @@ pub struct SessionConfig {
     pub max_players: u16,
     /// How long a peer that nobody told who leads waits to hear of a session before it founds one. Default 2 s.
     pub founding: Duration,
-    /// Bytes of state a second for each peer. Default 256 kB.
+    /// Most bytes of state a second for each peer; less if its path carries less ([`link::Figures::budget`]). Default
+    /// 256 kB.
     pub budget: u32,
 }
 

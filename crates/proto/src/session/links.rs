@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Channel, MemberId, NetId, PeerId, Topology,
-    link::{CloseReason, LinkEvent},
+    link::{CloseReason, FIRST_RATE, LinkEvent},
     schema::TypeMap,
 };
 
@@ -32,6 +32,8 @@ pub(super) struct Peer {
     /// The session that we told it we are in.
     pub(super) told: Option<SessionInfo>,
     pub(super) rtt: Duration,
+    /// Bytes of state a second that its path has room for.
+    budget: u32,
     pub(super) silent: bool,
     /// There once both are members and know it.
     pub(super) pair: Option<Pair>,
@@ -93,7 +95,10 @@ impl Session {
                     self.fact(Fact::Responsive(peer, !silent));
                 }
             }
-            LinkEvent::Figures(figures) => link.rtt = figures.rtt,
+            LinkEvent::Figures(figures) => {
+                link.rtt = figures.rtt;
+                link.budget = figures.budget;
+            }
             LinkEvent::Closed(reason) => self.link_closed(peer, reason),
         }
     }
@@ -125,7 +130,7 @@ impl Session {
                 tag: self.roster.id.pair_tag(me, member),
                 tick: crate::Tick(ticks as u32),
                 fraction: leads.then(|| (ticks.fract() * 256.0) as u8),
-                budget: f64::from(self.config.budget),
+                budget: f64::from(self.config.budget.min(link.budget)),
             };
             let frames = pair.outbox.flush(&source, &mut pair.inbox);
             self.out.extend(frames.into_iter().map(|frame| Output::State(*peer, frame)));
@@ -300,6 +305,7 @@ impl Session {
             info: None,
             told,
             rtt: Duration::ZERO,
+            budget: FIRST_RATE,
             silent: false,
             pair: None,
             held: VecDeque::new(),

@@ -18,6 +18,8 @@ pub const MAX_GAME: usize = 64;
 pub const MAX_VERSION: usize = 32;
 /// The longest password, in bytes.
 pub const MAX_PASSWORD: usize = 128;
+/// The longest ticket, in bytes: more than the time and the signature that our server makes one of.
+pub const MAX_TICKET: usize = 128;
 /// The most entries of [`Metadata`].
 pub const MAX_ENTRIES: usize = 16;
 /// The longest key of an entry, in bytes.
@@ -62,6 +64,9 @@ pub enum TooLong {
     /// A password that is empty or longer than [`MAX_PASSWORD`].
     #[error("a password has 1 to {MAX_PASSWORD} bytes: leave it out, or shorten it")]
     Password,
+    /// A ticket that is empty or longer than [`MAX_TICKET`].
+    #[error("a ticket has 1 to {MAX_TICKET} bytes: show it as the game's server handed it out, or leave it out")]
+    Ticket,
 }
 
 impl Metadata {
@@ -99,6 +104,11 @@ impl Metadata {
         }
         self.0.insert(key, value);
         Ok(())
+    }
+
+    /// Takes one entry away; whether it was there.
+    pub fn remove(&mut self, key: &str) -> bool {
+        self.0.remove(key).is_some()
     }
 
     /// The value of a key.
@@ -336,12 +346,37 @@ impl core::fmt::Debug for Password {
     }
 }
 
+/// A ticket of the game's own server, for signaling servers that let nobody in without one. `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Ticket(String);
+
+impl Ticket {
+    /// The ticket, for whoever shows or checks it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<T: Into<String>> From<T> for Ticket {
+    fn from(ticket: T) -> Self {
+        Self(ticket.into())
+    }
+}
+
+impl core::fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Ticket(..)")
+    }
+}
+
 /// The WebSocket subprotocols to offer: ours, and what must not be in a URL, where proxies write it down. The server
 /// selects ours and answers with none of the others.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Credentials {
     /// The room's password: asked for where there is one, and set where the room is made.
     pub password: Option<Password>,
+    /// What a server that asks for tickets is shown.
+    pub ticket: Option<Ticket>,
     /// Whether the seat is to be kept when the connection is lost.
     pub resumable: bool,
     /// The token of the seat to come back to.
@@ -352,6 +387,8 @@ pub struct Credentials {
 
 /// Before the password, in hex digits of its UTF-8.
 const PASSWORD: &str = "coplay.password.";
+/// Before the ticket, in hex digits as well.
+const TICKET: &str = "coplay.ticket.";
 /// Says that the seat is to be kept. With a dot and the token behind: which seat to come back to.
 const RESUME: &str = "coplay.resume";
 
@@ -360,8 +397,10 @@ impl Credentials {
     pub fn subprotocols(&self) -> Vec<String> {
         let mut offers = vec![super::SUBPROTOCOL.to_owned()];
         if let Some(password) = &self.password {
-            let hex: String = password.expose().bytes().map(|byte| format!("{byte:02x}")).collect();
-            offers.push(format!("{PASSWORD}{hex}"));
+            offers.push(format!("{PASSWORD}{}", hex(password.expose())));
+        }
+        if let Some(ticket) = &self.ticket {
+            offers.push(format!("{TICKET}{}", hex(ticket.expose())));
         }
         match &self.resume {
             Some(token) => offers.push(format!("{RESUME}.{token}")),
@@ -377,13 +416,14 @@ impl Credentials {
     /// What was offered.
     ///
     /// # Errors
-    /// The password is none.
+    /// The password or the ticket is none.
     pub fn read<'a>(offers: impl IntoIterator<Item = &'a str>) -> Result<Self, TooLong> {
         let mut credentials = Self::default();
         for offer in offers {
             if let Some(hex) = offer.strip_prefix(PASSWORD) {
-                let password = unhex(hex).filter(|password| !password.is_empty() && password.len() <= MAX_PASSWORD);
-                credentials.password = Some(password.ok_or(TooLong::Password)?.into());
+                credentials.password = Some(unhex(hex, MAX_PASSWORD).ok_or(TooLong::Password)?.into());
+            } else if let Some(hex) = offer.strip_prefix(TICKET) {
+                credentials.ticket = Some(unhex(hex, MAX_TICKET).ok_or(TooLong::Ticket)?.into());
             } else if offer == super::relay::OFFER {
                 credentials.relays = true;
             } else if offer == RESUME {
@@ -402,6 +442,7 @@ impl core::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Credentials")
             .field("password", &self.password.is_some())
+            .field("ticket", &self.ticket.is_some())
             .field("resumable", &self.resumable)
             .field("resume", &self.resume.is_some())
             .field("relays", &self.relays)
@@ -409,8 +450,14 @@ impl core::fmt::Debug for Credentials {
     }
 }
 
-fn unhex(hex: &str) -> Option<String> {
-    if !hex.len().is_multiple_of(2) || hex.len() > 2 * MAX_PASSWORD || !hex.bytes().all(|c| c.is_ascii_hexdigit()) {
+fn hex(text: &str) -> String {
+    text.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What the digits stand for: 1 to `most` bytes of UTF-8.
+fn unhex(hex: &str, most: usize) -> Option<String> {
+    let fits = (2..=2 * most).contains(&hex.len()) && hex.len().is_multiple_of(2);
+    if !fits || !hex.bytes().all(|c| c.is_ascii_hexdigit()) {
         return None;
     }
     let digits = hex.as_bytes().chunks(2).map(|pair| u8::from_str_radix(core::str::from_utf8(pair).ok()?, 16).ok());
@@ -500,6 +547,7 @@ mod tests {
     fn what_is_offered_is_read_again_and_is_made_of_token_characters() {
         let credentials = Credentials {
             password: Some("pässword, \"x\"".into()),
+            ticket: Some("1000-ab, \"x\"".into()),
             resumable: true,
             resume: Some("a-b_c".into()),
             relays: true,
@@ -511,12 +559,14 @@ mod tests {
         assert!(offers.iter().all(|offer| offer.chars().all(token)), "{offers:?}");
         assert_eq!(Credentials::read(offers.iter().map(String::as_str)), Ok(credentials.clone()));
         assert!(!format!("{credentials:?}").contains("ssword, "), "{credentials:?}");
+        assert!(!format!("{credentials:?} {:?}", credentials.ticket).contains("1000"), "{credentials:?}");
         let first = Credentials { resumable: true, ..Credentials::default() };
         assert_eq!(first.subprotocols(), ["coplay.v1", "coplay.resume"]);
         assert_eq!(Credentials::read(["coplay.v1", "coplay.resume", "other"]), Ok(first));
         assert_eq!(Credentials::default().subprotocols(), ["coplay.v1"]);
         for bad in ["", "0", "zz", "ff", "€€", &"61".repeat(MAX_PASSWORD + 1)] {
             assert_eq!(Credentials::read([format!("{PASSWORD}{bad}").as_str()]), Err(TooLong::Password), "{bad}");
+            assert_eq!(Credentials::read([format!("{TICKET}{bad}").as_str()]), Err(TooLong::Ticket), "{bad}");
         }
     }
 

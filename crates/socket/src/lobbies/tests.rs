@@ -29,11 +29,23 @@ fn news(reset: bool, lobbies: &[Lobby], gone: &[&str]) -> Input {
 }
 
 fn open() -> Board {
-    let mut board = Board::new(ms(0), "ws://host/-/lobbies".into(), LobbyFilter::default(), 1);
+    let mut board = Board::new(ms(0), "ws://host/-/lobbies".into(), None, LobbyFilter::default(), 1);
     assert!(matches!(&board.handle(ms(0), Input::Elapsed)[..], [Output::Dial(_)]));
     let said = board.handle(ms(1), Input::Signaller(SignallerEvent::Opened));
     assert_eq!(said, [Output::Send(ClientMessage::Watch(LobbyFilter::default()))]);
     board
+}
+
+#[test]
+fn a_ticket_is_shown_each_time_and_is_not_in_the_url() {
+    let url = "ws://host/-/lobbies".to_owned();
+    let mut board = Board::new(ms(0), url, Some("1000-ab".into()), LobbyFilter::default(), 1);
+    for _ in 0..2 {
+        let now = board.deadline().expect("it is to be dialled");
+        let [Output::Dial(dial)] = &board.handle(now, Input::Elapsed)[..] else { panic!("it dials") };
+        assert_eq!(dial.subprotocols(), ["coplay.v1", "coplay.ticket.313030302d6162"]);
+        board.handle(now, Input::Signaller(SignallerEvent::Down(Down::Lost("cut".into()))));
+    }
 }
 
 fn players(board: &Board) -> Vec<(&str, u32)> {
@@ -79,7 +91,7 @@ fn a_lost_server_is_dialled_again_and_asked_for_the_filter_of_now() {
 
 #[test]
 fn a_server_without_a_list_and_one_that_is_silent_are_told() {
-    let mut board = Board::new(ms(0), "ws://host/-/lobbies".into(), LobbyFilter::default(), 1);
+    let mut board = Board::new(ms(0), "ws://host/-/lobbies".into(), None, LobbyFilter::default(), 1);
     let mut now = ms(0);
     let mut dials = 0;
     while let Some(due) = board.deadline() {

@@ -50,19 +50,20 @@ impl Signalled {
     }
 }
 
-/// What ICE has chosen; `None` until it has.
-pub(super) async fn of(connection: &dyn PeerConnection, signalled: &Signalled) -> Option<Path> {
+/// What ICE has chosen, and whether that goes by a TURN server of ours; `None` until it has.
+pub(super) async fn of(connection: &dyn PeerConnection, signalled: &Signalled) -> Option<(Path, bool)> {
     let ice = connection.sctp().await?.transport().ice_transport();
     let pair = ice.get_selected_candidate_pair().await.ok()??;
     let (local, remote) = (pair.local(), pair.remote());
-    Some(Path {
+    let path = Path {
         kind: kind(local.typ).max(signalled.kind(remote)),
         local: text(local, kind(local.typ)),
         remote: text(remote, signalled.kind(remote)),
         rtt: rtt(connection, local, remote).await,
         bytes_sent: 0,
         bytes_received: 0,
-    })
+    };
+    Some((path, local.typ == RTCIceCandidateType::Relay))
 }
 
 /// The round trip of ICE's last answered check on this pair.

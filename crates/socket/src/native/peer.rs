@@ -30,7 +30,7 @@ use super::{
     lanes::{self, Inlets, Lanes, RELIABLE_OUTSTANDING},
     path::{self, Signalled},
     ports::{Port, Ports},
-    runtime::LargeBuffers,
+    runtime::PeerRuntime,
 };
 use crate::{IceTransportPolicy, SocketConfig, switchboard::Attempt};
 
@@ -82,7 +82,9 @@ pub(super) async fn run(
         Ok(port) => port,
         Err(why) => return shared.report(attempt, Report::Failed(why)).await,
     };
-    let connection: Arc<dyn PeerConnection> = match build(&shared, attempt, &ice_servers, &port).await {
+    // Until it is known by which path, relays are tried, too.
+    let relaying = Arc::new(AtomicBool::new(names_turn(&ice_servers)));
+    let connection: Arc<dyn PeerConnection> = match build(&shared, attempt, &ice_servers, &port, &relaying).await {
         Ok(connection) => connection,
         Err(error) => return shared.report(attempt, Report::Failed(error.to_string())).await,
     };
@@ -120,7 +122,8 @@ pub(super) async fn run(
                 break;
             }
             () = tokio::time::sleep(update) => {
-                if let Some(path) = path::of(&*connection, &signalled).await {
+                if let Some((path, relayed)) = path::of(&*connection, &signalled).await {
+                    relaying.store(relayed, Ordering::Relaxed);
                     if update == PATH_SEARCH {
                         shared.report(attempt, Report::Path(path.kind)).await;
                     }
@@ -147,10 +150,11 @@ async fn build(
     attempt: Attempt,
     servers: &[IceServer],
     port: &Port,
+    relaying: &Arc<AtomicBool>,
 ) -> Result<Arc<dyn PeerConnection>> {
     if !shared.no_mdns.load(Ordering::Relaxed) {
         // Looks up the names that browsers hide their addresses behind.
-        match try_build(shared, attempt, servers, port, MulticastDnsMode::QueryOnly).await {
+        match try_build(shared, attempt, servers, port, relaying, MulticastDnsMode::QueryOnly).await {
             Ok(connection) => return Ok(connection),
             // On hosts without a multicast route (a container, no network) webrtc's mDNS join fails, and the whole
             // connection with it. Browsers then learn our address from us, and we theirs from their checks.
@@ -160,7 +164,7 @@ async fn build(
             }
         }
     }
-    try_build(shared, attempt, servers, port, MulticastDnsMode::Disabled).await
+    try_build(shared, attempt, servers, port, relaying, MulticastDnsMode::Disabled).await
 }
 
 async fn try_build(
@@ -168,6 +172,7 @@ async fn try_build(
     attempt: Attempt,
     servers: &[IceServer],
     port: &Port,
+    relaying: &Arc<AtomicBool>,
     mdns: MulticastDnsMode,
 ) -> Result<Arc<dyn PeerConnection>> {
     let config = &shared.config;
@@ -179,9 +184,9 @@ async fn try_build(
         IceTransportPolicy::All => RTCIceTransportPolicy::All,
         IceTransportPolicy::Relay => RTCIceTransportPolicy::Relay,
     };
-    let checks = config.handshake_timeout.as_millis() / ICE_CHECK_INTERVAL.as_millis();
+    let checks = config.search_time().as_millis() / ICE_CHECK_INTERVAL.as_millis();
     let settings = SettingEngineBuilder::new()
-        // As many checks as the attempt has time for: a pair may work only once the peer's checks opened its NAT.
+        // As many checks as there is time for: a pair may work only once the peer's checks opened its NAT.
         .with_ice_connection_attempts(Some(ICE_CHECK_INTERVAL), Some(u16::try_from(checks).unwrap_or(u16::MAX).max(7)))
         .with_ice_timeouts(Some(ICE_DISCONNECTED), Some(ICE_FAILED), Some(ICE_KEEP_ALIVE))
         .with_srflx_acceptance_min_wait(Some(REFLEXIVE_WAIT))
@@ -195,7 +200,7 @@ async fn try_build(
             RTCConfigurationBuilder::new().with_ice_servers(servers).with_ice_transport_policy(policy).build(),
         )
         .with_setting_engine(settings)
-        .with_runtime(Arc::new(LargeBuffers))
+        .with_runtime(Arc::new(PeerRuntime::new(relaying.clone())))
         .with_handler(Arc::new(Callbacks {
             attempt,
             reports: shared.reports.clone(),
@@ -206,6 +211,10 @@ async fn try_build(
         .build()
         .await?;
     Ok(Arc::new(connection))
+}
+
+fn names_turn(servers: &[IceServer]) -> bool {
+    servers.iter().flat_map(|server| &server.urls).any(|url| url.starts_with("turn:"))
 }
 
 /// The URLs of a server that webrtc takes, each as a server: one that it does not take would fail the connection.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use coplay_proto::{PeerId, link::CloseReason, signal::Signal};
 
 use super::{
-    Attempt, EXTRA_ATTEMPTS, Output, Switchboard,
+    Attempt, Output, Switchboard,
     handshake::{Handshake, Role, Stage},
     relay,
 };
@@ -40,9 +40,7 @@ impl Switchboard {
         }
         let Some(peer) = self.peers.get_mut(&attempt.peer) else { return };
         tracing::debug!(peer = %attempt.peer, why, number = attempt.number, "an attempt to connect failed");
-        // Over a path that was found, the DTLS of webrtc 0.21 deadlocks in one of six attempts where 5 % are lost.
-        let most = self.config.handshake_attempts.max(1) + if peer.reached { EXTRA_ATTEMPTS } else { 0 };
-        if peer.tried < most && peer.role == Role::Offers {
+        if peer.role == Role::Offers && peer.may_try_again(now, &self.config) {
             self.start(now, attempt.peer, true);
         } else if peer.role == Role::Answers && peer.give_up_at > now {
             // The offer is the peer's to make again.
@@ -72,7 +70,9 @@ impl Switchboard {
             return self.forget(peer, None);
         }
         let (relayed, refused) = (handshake.relayed, handshake.relay_failure.is_some());
-        if relayed || (!refused && self.start_relay(now, peer)) {
+        // Who answers no signals answers no relay either, and would only keep who waits from knowing.
+        let pointless = refused || (handshake.is_unheard() && !only);
+        if relayed || (!pointless && self.start_relay(now, peer)) {
             if let Some(attempt) = self.peers.get_mut(&peer).and_then(Handshake::rest) {
                 self.out.push_back(Output::Stop(attempt));
             }

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use coplay_proto::link::{CloseReason, NoPath};
 
-use super::Attempt;
+use super::{Attempt, EXTRA_ATTEMPTS};
 use crate::{IceTransportPolicy, SocketConfig};
 
 /// The most candidates of one peer that are kept or used in one attempt.
@@ -13,8 +13,8 @@ const MAX_CANDIDATES: usize = 64;
 pub(super) const MAX_CANDIDATE: usize = 2 * 1024;
 /// The most bytes of a description.
 const MAX_DESCRIPTION: usize = 32 * 1024;
-/// What who answers waits longer than who offers may try.
-const ANSWERER_SLACK: Duration = Duration::from_secs(1);
+/// What who answers waits longer than who offers may try: its signals are on their way for a while.
+const ANSWERER_SLACK: Duration = Duration::from_millis(500);
 
 /// Who makes the offers: whom signaling told that the other is new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub(super) struct Handshake {
     /// When who answers stops waiting for another offer.
     pub(super) give_up_at: Duration,
     attempt_ends_at: Duration,
+    /// When ICE stops to look for a path.
+    search_ends_at: Duration,
     /// The peer's, before its description.
     early: Vec<String>,
     taken: usize,
@@ -74,14 +76,15 @@ pub(super) struct Handshake {
 
 impl Handshake {
     pub(super) fn new(role: Role, now: Duration, config: &SocketConfig) -> Self {
-        let attempts = config.handshake_attempts.max(1);
+        let search = config.search_time();
         Self {
             role,
             stage: Stage::Idle,
             attempt: None,
             tried: 0,
-            give_up_at: now + config.handshake_timeout * attempts + ANSWERER_SLACK,
+            give_up_at: now + search + ANSWERER_SLACK,
             attempt_ends_at: now + config.handshake_timeout,
+            search_ends_at: now + search,
             early: Vec::new(),
             taken: 0,
             unsent: Vec::new(),
@@ -116,10 +119,17 @@ impl Handshake {
         }
         // Those that came before count: they are used in this attempt.
         self.taken = self.early.len();
+        if self.relayed {
+            self.search_ends_at = now + config.search_time();
+        }
         self.attempt_ends_at = now + config.handshake_timeout;
+        if !self.reached {
+            self.attempt_ends_at = self.attempt_ends_at.min(self.search_ends_at);
+        }
         if self.role == Role::Answers {
             // The peer may try as often again as it likes; this side gives up if it stops to.
-            self.give_up_at = self.give_up_at.max(self.attempt_ends_at + ANSWERER_SLACK);
+            let end = if self.relayed { self.search_ends_at } else { self.attempt_ends_at };
+            self.give_up_at = self.give_up_at.max(end + ANSWERER_SLACK);
         }
         self.unsent.clear();
         self.described_here = false;
@@ -150,6 +160,26 @@ impl Handshake {
         }
     }
 
+    /// Whether anything at all came from the peer.
+    pub(super) fn is_unheard(&self) -> bool {
+        !self.ever_described && self.there.total() == 0
+    }
+
+    /// Whether another attempt may bring what this one did not.
+    pub(super) fn may_try_again(&self, now: Duration, config: &SocketConfig) -> bool {
+        let attempts = config.handshake_attempts.max(1);
+        match self.reached {
+            true => self.tried < attempts + EXTRA_ATTEMPTS,
+            false => self.tried < attempts && now < self.search_ends_at,
+        }
+    }
+
+    /// ICE has found a path. A connection that does not open over it now never will: see `EXTRA_ATTEMPTS`.
+    pub(super) fn reached(&mut self, now: Duration, config: &SocketConfig) {
+        self.reached = true;
+        self.attempt_ends_at = now + config.handshake_timeout;
+    }
+
     /// The attempt that an answer would be for.
     pub(super) fn awaits_answer(&self) -> Option<Attempt> {
         self.attempt.filter(|_| self.role == Role::Offers && self.stage == Stage::Started && self.described_here)
@@ -177,6 +207,9 @@ impl Handshake {
     pub(super) fn described_there(&mut self) -> Vec<String> {
         self.stage = Stage::Described;
         self.ever_described = true;
+        // To begin anew would bring no path nearer, and forget what was found out: two Firefox take 3 s to look up what they
+        // hide their addresses behind.
+        self.attempt_ends_at = self.attempt_ends_at.max(self.search_ends_at);
         std::mem::take(&mut self.early)
     }
 
@@ -271,7 +304,7 @@ pub(super) enum Cause {
 }
 
 impl Cause {
-    /// As it is reported to signaling.
+    /// As it is reported to signaling: one of [`FAILURES`](coplay_proto::signal::FAILURES).
     pub(super) fn code(self) -> &'static str {
         match self {
             Self::NotRelayed => "not_relayed",
@@ -339,5 +372,30 @@ impl fmt::Display for Candidates {
             separator = ", ";
         }
         if separator.is_empty() { f.write_str("none") } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use coplay_proto::signal::FAILURES;
+
+    use super::*;
+
+    #[test]
+    fn the_server_knows_every_code_that_is_reported() {
+        let causes = [
+            Cause::NotRelayed,
+            Cause::NoAnswer,
+            Cause::Loss,
+            Cause::NoRelay,
+            Cause::NoAddressesThere,
+            Cause::NoAddressesHere,
+            Cause::StunNeeded,
+            Cause::TurnNeeded,
+            Cause::RelayedPathFails,
+        ];
+        assert_eq!(BTreeSet::from(causes.map(Cause::code)), BTreeSet::from(FAILURES));
     }
 }

@@ -232,7 +232,7 @@ fn who_answers_does_not_close_what_may_be_open_on_the_other_side() {
     let mut desk = Desk::new();
     let (attempt, _) = Desk::started(&desk.signal(2, offer())).expect("started");
     desk.tell(Input::Reached(attempt));
-    assert_eq!(desk.wait(ms(8_000)), []);
+    assert_eq!(desk.wait(ms(7_000)), []);
     let end = desk.wait(ms(2_000));
     let Some((_, CloseReason::Failed(why))) = closed(&end) else { panic!("{end:?}") };
     assert!(why.contains("too much is lost"), "{why}");

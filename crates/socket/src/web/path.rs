@@ -5,7 +5,7 @@ use std::time::Duration;
 use js_sys::{Map, Reflect};
 use wasm_bindgen::{JsCast, JsValue};
 
-use crate::PathKind;
+use crate::{Path, PathKind};
 
 /// The pair in use (webrtc-stats, sections 6.9 and 6.10).
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +31,11 @@ impl Pair {
             remote: describe(&remote, remote_kind),
             rtt: number(&pair, "currentRoundTripTime").and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
         })
+    }
+
+    pub(super) fn path(&self, bytes_sent: u64, bytes_received: u64) -> Path {
+        let Self { kind, local, remote, rtt } = self.clone();
+        Path { kind, local, remote, rtt, bytes_sent, bytes_received }
     }
 }
 

@@ -237,15 +237,7 @@ impl Peer {
     }
 
     pub(super) fn path(&self) -> Option<Path> {
-        let pair = self.pair.as_ref()?;
-        Some(Path {
-            kind: pair.kind,
-            local: pair.local.clone(),
-            remote: pair.remote.clone(),
-            rtt: pair.rtt,
-            bytes_sent: self.bytes_sent,
-            bytes_received: self.bytes_received,
-        })
+        Some(self.pair.as_ref()?.path(self.bytes_sent, self.bytes_received))
     }
 
     /// Asks the browser for the path; [`Happening::Pair`] follows.

@@ -55,8 +55,13 @@ pub(super) enum Space {
 
 /// The namespaces of one run, until it is dropped.
 pub(super) struct Net {
-    prefix: String,
+    spaces: Spaces,
     place: PathBuf,
+}
+
+/// Namespaces that are removed when this is dropped.
+pub(super) struct Spaces {
+    prefix: String,
     names: Vec<String>,
 }
 
@@ -64,29 +69,30 @@ impl Net {
     /// Lays the network out. `place`: a folder for the rules of the routers.
     pub(super) fn new(a: Router, b: Router, place: &Path) -> Result<Self> {
         make_dir(place)?;
-        let prefix = format!("{PREFIX}{}-", process::id());
-        let mut net = Self { prefix, place: place.to_owned(), names: Vec::new() };
-        let server = net.add("server")?;
-        net.ip(&["-n", &server, "link", "add", "bridge", "type", "bridge"])?;
-        net.up(&server, "bridge", &format!("{SERVER}/24"), None)?;
+        let mut net = Self { spaces: Spaces::new(), place: place.to_owned() };
+        let spaces = &mut net.spaces;
+        let server = spaces.add("server")?;
+        spaces.ip(&["-n", &server, "link", "add", "bridge", "type", "bridge"])?;
+        spaces.up(&server, "bridge", &format!("{SERVER}/24"), None)?;
         for (number, (side, router)) in [("a", a), ("b", b)].into_iter().enumerate() {
-            let peer = net.add(side)?;
+            let spaces = &mut net.spaces;
+            let peer = spaces.add(side)?;
             let public = format!("192.52.193.{}/24", 11 + number);
             if router == Router::None {
-                net.wire(&peer, "eth0", &server, side)?;
-                net.up(&peer, "eth0", &public, Some(SERVER))?;
+                spaces.wire(&peer, "eth0", &server, side)?;
+                spaces.up(&peer, "eth0", &public, Some(SERVER))?;
             } else {
-                let space = net.add(&format!("router-{side}"))?;
-                net.wire(&space, "pub", &server, side)?;
-                net.up(&space, "pub", &public, Some(SERVER))?;
-                net.wire(&space, "lan", &peer, "eth0")?;
+                let space = spaces.add(&format!("router-{side}"))?;
+                spaces.wire(&space, "pub", &server, side)?;
+                spaces.up(&space, "pub", &public, Some(SERVER))?;
+                spaces.wire(&space, "lan", &peer, "eth0")?;
                 let gateway = format!("192.168.{}.1", 1 + number);
-                net.up(&space, "lan", &format!("{gateway}/24"), None)?;
-                net.up(&peer, "eth0", &format!("192.168.{}.2/24", 1 + number), Some(&gateway))?;
-                net.shell(&space, "echo 1 > /proc/sys/net/ipv4/ip_forward")?;
+                spaces.up(&space, "lan", &format!("{gateway}/24"), None)?;
+                spaces.up(&peer, "eth0", &format!("192.168.{}.2/24", 1 + number), Some(&gateway))?;
+                spaces.shell(&space, "echo 1 > /proc/sys/net/ipv4/ip_forward")?;
                 net.route(&space, router)?;
             }
-            net.ip(&["-n", &server, "link", "set", "dev", side, "master", "bridge", "up"])?;
+            net.spaces.ip(&["-n", &server, "link", "set", "dev", side, "master", "bridge", "up"])?;
         }
         Ok(net)
     }
@@ -98,14 +104,32 @@ impl Net {
             Space::A => "a",
             Space::B => "b",
         };
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &format!("{}{name}", self.prefix)]);
-        command.arg(program.get_program()).args(program.get_args());
-        command
+        inside(&format!("{}{name}", self.spaces.prefix), program)
     }
 
-    /// Makes a namespace, with loopback and without IPv6, and returns its name.
-    fn add(&mut self, name: &str) -> Result<String> {
+    /// Has a router translate and filter.
+    fn route(&self, space: &str, router: Router) -> Result {
+        let file = self.place.join(format!("{space}.nft"));
+        fs::write(&file, rules(router)).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+        run(Command::new("ip").args(["netns", "exec", space, "nft", "-f"]).arg(&file))
+    }
+}
+
+/// The same program, to run in a namespace.
+pub(super) fn inside(space: &str, program: &Command) -> Command {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", space]).arg(program.get_program()).args(program.get_args());
+    command
+}
+
+impl Spaces {
+    /// None yet.
+    pub(super) fn new() -> Self {
+        Self { prefix: format!("{PREFIX}{}-", process::id()), names: Vec::new() }
+    }
+
+    /// Makes a namespace, with loopback and without IPv6, and returns its whole name.
+    pub(super) fn add(&mut self, name: &str) -> Result<String> {
         let name = format!("{}{name}", self.prefix);
         self.ip(&["netns", "add", &name])?;
         self.names.push(name.clone());
@@ -123,29 +147,24 @@ impl Net {
         self.ip(&["-n", one, "link", "add", device, "type", "veth", "peer", "name", other_device, "netns", other])
     }
 
-    fn up(&self, space: &str, device: &str, address: &str, gateway: Option<&str>) -> Result {
+    /// Gives a device an address, and starts it.
+    pub(super) fn up(&self, space: &str, device: &str, address: &str, gateway: Option<&str>) -> Result {
         self.ip(&["-n", space, "addr", "add", address, "dev", device])?;
         self.ip(&["-n", space, "link", "set", "dev", device, "up"])?;
         gateway.map_or(Ok(()), |gateway| self.ip(&["-n", space, "route", "add", "default", "via", gateway]))
-    }
-
-    /// Has a router translate and filter.
-    fn route(&self, space: &str, router: Router) -> Result {
-        let file = self.place.join(format!("{space}.nft"));
-        fs::write(&file, rules(router)).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-        run(Command::new("ip").args(["netns", "exec", space, "nft", "-f"]).arg(&file))
     }
 
     fn shell(&self, space: &str, line: &str) -> Result {
         self.ip(&["netns", "exec", space, "sh", "-c", line])
     }
 
-    fn ip(&self, arguments: &[&str]) -> Result {
+    /// Runs `ip`.
+    pub(super) fn ip(&self, arguments: &[&str]) -> Result {
         output(Command::new("ip").args(arguments)).map(drop)
     }
 }
 
-impl Drop for Net {
+impl Drop for Spaces {
     fn drop(&mut self) {
         for name in &self.names {
             remove(name);

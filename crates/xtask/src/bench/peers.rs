@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
     netns::{Net, Space},
@@ -186,13 +186,19 @@ fn wait<T>(peers: &mut [Peer], limit: Duration, get: impl Fn(&Peer) -> Result<Op
     }
 }
 
-/// What a peer said. A browser's console puts something around each line.
+/// What a peer said.
 fn lines(log: &str) -> Result<Vec<Line>> {
+    said(log, MARK)
+}
+
+/// What a program of ours said in lines that begin with a mark, the last byte of which is the first of JSON. A browser's
+/// console puts something around each line.
+pub(super) fn said<T: DeserializeOwned>(log: &str, mark: &str) -> Result<Vec<T>> {
     // The last may not be written to its end.
     let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
-    let said = whole.lines().filter_map(|line| Some(&line[line.find(MARK)? + MARK.len() - 1..]));
+    let said = whole.lines().filter_map(|line| Some(&line[line.find(mark)? + mark.len() - 1..]));
     said.map(|json| {
-        let mut values = serde_json::Deserializer::from_str(json).into_iter::<Line>();
+        let mut values = serde_json::Deserializer::from_str(json).into_iter::<T>();
         let first = values.next().ok_or_else(|| format!("a peer said {json:?}"))?;
         first.map_err(|error| format!("a peer said {json:?}: {error}"))
     })

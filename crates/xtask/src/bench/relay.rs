@@ -8,6 +8,7 @@ use super::{
     build_peers, document,
     netns::{self, Net, Router},
     peers::{self, Kind, Manner},
+    quantile,
     servers::{Servers, Turn},
     write,
 };
@@ -117,12 +118,6 @@ pub(crate) fn bench(options: &Options) -> Result {
     Ok(())
 }
 
-/// Of times from short to long, the one that this share of them does not exceed.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let rank = (share * sorted.len() as f64).ceil() as usize;
-    sorted.get(rank.max(1) - 1).copied().unwrap_or(f64::NAN)
-}
-
 fn overview(rows: &[Row]) -> String {
     let heading = ["path", "RTT p50, ms", "RTT p99, ms"].map(str::to_owned).to_vec();
     let line = |row: &Row| {
@@ -134,13 +129,6 @@ fn overview(rows: &[Row]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_quantile_is_one_of_the_times() {
-        let times: Vec<_> = (1..=200).map(f64::from).collect();
-        assert_eq!((quantile(&times, 0.5), quantile(&times, 0.99), quantile(&times, 1.0)), (100.0, 198.0, 200.0));
-        assert_eq!(quantile(&[7.0], 0.5), 7.0);
-    }
 
     #[test]
     fn rows_are_named_as_the_ways() {

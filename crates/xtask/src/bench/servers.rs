@@ -48,18 +48,7 @@ impl Servers {
         make_dir(place)?;
         let mut running = Vec::new();
         let mut start = |name: &str, command: &Command, ready: &str| -> Result {
-            let log = place.join(format!("{name}.log"));
-            let mut server = Running::start(name, &mut net.inside(Space::Server, command), Some(&log))?;
-            let start = Instant::now();
-            while !server.log().contains(ready) {
-                interrupt::check()?;
-                server.check()?;
-                if start.elapsed() > STARTING {
-                    return Err(format!("{name} does not start{}", server.last_words()));
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            running.push(server);
+            running.push(serve(name, &mut net.inside(Space::Server, command), ready, place)?);
             Ok(())
         };
         let write = |name: &str, text: &str| {
@@ -94,6 +83,21 @@ impl Servers {
     }
 }
 
+/// Starts a server and waits until it has said that it is `ready`. `place`: for its log.
+pub(super) fn serve(name: &str, command: &mut Command, ready: &str, place: &Path) -> Result<Running> {
+    let mut server = Running::start(name, command, Some(&place.join(format!("{name}.log"))))?;
+    let start = Instant::now();
+    while !server.log().contains(ready) {
+        interrupt::check()?;
+        server.check()?;
+        if start.elapsed() > STARTING {
+            return Err(format!("{name} does not start{}", server.last_words()));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(server)
+}
+
 /// The URL of a room.
 pub(super) fn room(name: &str) -> String {
     format!("ws://{SERVER}:3536/{name}")
@@ -104,15 +108,13 @@ pub(super) fn page(query: &str) -> String {
     format!("http://{SERVER}:{PAGE_PORT}/?{query}")
 }
 
-/// The configuration that we recommend, for here: at this address, without TLS (there is no certificate), and with what it
-/// says on its standard output.
+/// The configuration that we recommend, for here: at this address, and without TLS (there is no certificate).
 fn coturn(recommended: &str, place: &Path) -> String {
-    const ELSEWHERE: [&str; 8] =
-        ["tls-listening-port=", "cert=", "pkey=", "proc-user=", "proc-group=", "syslog", "no-stdout-log", "no-tlsv1"];
+    const ELSEWHERE: [&str; 4] = ["tls-listening-port=", "cert=", "pkey=", "no-tlsv1"];
     let kept = recommended.lines().filter(|line| !ELSEWHERE.iter().any(|other| line.starts_with(other)));
     let kept: Vec<_> = kept.map(|line| line.replace("SECRET", SECRET).replace("PUBLIC", SERVER)).collect();
     let (kept, pid) = (kept.join("\n"), place.join("coturn.pid"));
-    format!("{kept}\nlistening-ip={SERVER}\nrelay-ip={SERVER}\nno-tls\nlog-file=stdout\npidfile={}\n", pid.display())
+    format!("{kept}\nlistening-ip={SERVER}\nrelay-ip={SERVER}\nno-tls\npidfile={}\n", pid.display())
 }
 
 #[cfg(test)]
@@ -126,6 +128,6 @@ mod tests {
         let says = |line: &str| config.lines().any(|own| own == line);
         assert!(says(&format!("static-auth-secret={SECRET}")) && says(&format!("external-ip={SERVER}")), "{config}");
         assert!(says("use-auth-secret") && says("no-tcp-relay") && says("denied-peer-ip=10.0.0.0-10.255.255.255"));
-        assert!(says("no-tls") && !config.lines().any(|line| line.starts_with("cert=") || line == "syslog"));
+        assert!(says("no-tls") && !config.lines().any(|line| line.starts_with("cert=")));
     }
 }
