@@ -219,8 +219,8 @@ pub mod prelude {
         BlobProgress, BlobReceived, BlobSent, BlobTransfer, CancelBlob, ChangeRoom, ControlledBy, CoplayPlugins,
         DisconnectReason, JoinRoom, KickPeer, LeaveRoom, Lobbies, LobbiesChanged, LobbiesFailed, LobbiesState, Lobby,
         MatchWaiting, Metadata, Mine, NetCommandsExt, NetEntity, NetEvent, NetField, NetInput, NetSystems, Networked,
-        Owned, PathKind, Peer, PeerDenied, PeerId, PeerJoined, PeerLeft, PeerPath, PeerQuality, PeerRefused, PlayerEntered,
-        QualityCause, Received, RefuseBlob, Room, RoomChanged, RoomDenied, RoomFailed, RoomState, SceneId, Shared, Simulate,
-        Simulated, Target, Topology, Unresponsive, UnwatchLobbies, WatchLobbies,
+        Owned, PathKind, Peer, PeerDenied, PeerId, PeerJoined, PeerLeft, PeerPath, PeerQuality, PeerRefused,
+        PlayerEntered, QualityCause, Received, RefuseBlob, Room, RoomChanged, RoomDenied, RoomFailed, RoomState,
+        SceneId, Shared, Simulate, Simulated, Target, Topology, Unresponsive, UnwatchLobbies, WatchLobbies,
     };
 }
