@@ -14,9 +14,11 @@ use coplay_proto::{
         query,
     },
 };
-use coplay_socket::{IceTransportPolicy, Network, RelayPolicy, Socket, SocketConfig};
+use coplay_socket::{IceTransportPolicy, Network, NetworkConfig, RelayPolicy, Socket, SocketConfig};
 
 use crate::{
+    blob_policy::BlobPolicy,
+    blobs::Blobs,
     net::{Clock, Links, Net},
     registry,
     relay::Relay,
@@ -350,13 +352,15 @@ pub(crate) fn join(world: &mut World, asked: &JoinRoom) {
     config.max_players = asked.players();
     let url = asked.url();
     tracing::debug!("joining {url}");
+    let (bulk, shelf) = (world.resource::<BlobPolicy>().config(), world.resource::<Blobs>().shelf.clone());
+    let links = NetworkConfig { link: LinkConfig::default(), bulk, shelf };
     let network = match &asked.connect {
         None => {
             let socket = coplay_socket::connect(SocketConfig { url, ..asked.socket.clone() });
-            Network::start(socket, LinkConfig::default())
+            Network::start(socket, links)
         }
-        Some(connect) if connect.inline => Network::inline((connect.socket)(&url), LinkConfig::default()),
-        Some(connect) => Network::start((connect.socket)(&url), LinkConfig::default()),
+        Some(connect) if connect.inline => Network::inline((connect.socket)(&url), links),
+        Some(connect) => Network::start((connect.socket)(&url), links),
     };
     let net = &mut *world.resource_mut::<Net>();
     net.session = Some(Session::new(now, config));

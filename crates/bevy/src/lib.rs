@@ -104,6 +104,11 @@
 //! assert_eq!(sprite.0, 5);
 //! ```
 //!
+//! # What is large
+//!
+//! Levels, replays and pictures go by [`send_blob`](BlobCommandsExt::send_blob): to one peer, in chunks, beside the game.
+//! What a peer takes, its [`BlobPolicy`] says; the default is nothing. What everybody needs belongs on an HTTP server.
+//!
 //! # When things happen
 //!
 //! | schedule | what |
@@ -115,6 +120,8 @@
 
 mod absent;
 mod apply;
+mod blob_policy;
+mod blobs;
 mod child;
 mod collect;
 mod component;
@@ -161,9 +168,18 @@ pub use field::{Accepts, FieldOptions, MAX_ITEMS, MAX_TEXT, NetField, Precision}
 pub use net_type::{EncodeError, EntityRefs, NetEvent, NetInput, NetType, Networked, Register, Registrar};
 // end of types
 
+pub use blob_policy::BlobPolicy;
+pub use blobs::{
+    AcceptBlob, BlobChunk, BlobCommandsExt, BlobFailed, BlobOffered, BlobProgress, BlobReceived, BlobSent,
+    BlobTransfer, CancelBlob, RefuseBlob,
+};
 pub use control::{ControlledBy, Mine, NetEntity, Owned, Shared, Simulated};
 pub use coplay_proto::{
     MemberId, NetId, PeerId, Topology,
+    bulk::{
+        Blob, Digest as BlobDigest, Failure as BlobFailure, Refusal as BlobRefusal, Source as BlobSource,
+        Unsendable as BlobUnsendable,
+    },
     conditioner::{Bursts, Conditions},
     link::{Cause as QualityCause, Quality as PeerQuality},
     session::{Denied, DisconnectReason, Target},
@@ -199,11 +215,12 @@ pub mod prelude {
     #[cfg(not(target_arch = "wasm32"))]
     pub use crate::TestNet;
     pub use crate::{
-        AppNetExt, ChangeRoom, ControlledBy, CoplayPlugins, DisconnectReason, JoinRoom, KickPeer, LeaveRoom, Lobbies,
-        LobbiesChanged, LobbiesFailed, LobbiesState, Lobby, MatchWaiting, Metadata, Mine, NetCommandsExt, NetEntity,
-        NetEvent, NetField, NetInput, NetSystems, Networked, Owned, PathKind, Peer, PeerDenied, PeerId, PeerJoined,
-        PeerLeft, PeerPath, PeerQuality, PeerRefused, PlayerEntered, QualityCause, Received, Room, RoomChanged,
-        RoomDenied, RoomFailed, RoomState, SceneId, Shared, Simulate, Simulated, Target, Topology, Unresponsive,
-        UnwatchLobbies, WatchLobbies,
+        AcceptBlob, AppNetExt, Blob, BlobChunk, BlobCommandsExt, BlobFailed, BlobFailure, BlobOffered, BlobPolicy,
+        BlobProgress, BlobReceived, BlobSent, BlobTransfer, CancelBlob, ChangeRoom, ControlledBy, CoplayPlugins,
+        DisconnectReason, JoinRoom, KickPeer, LeaveRoom, Lobbies, LobbiesChanged, LobbiesFailed, LobbiesState, Lobby,
+        MatchWaiting, Metadata, Mine, NetCommandsExt, NetEntity, NetEvent, NetField, NetInput, NetSystems, Networked,
+        Owned, PathKind, Peer, PeerDenied, PeerId, PeerJoined, PeerLeft, PeerPath, PeerQuality, PeerRefused,
+        PlayerEntered, QualityCause, Received, RefuseBlob, Room, RoomChanged, RoomDenied, RoomFailed, RoomState,
+        SceneId, Shared, Simulate, Simulated, Target, Topology, Unresponsive, UnwatchLobbies, WatchLobbies,
     };
 }

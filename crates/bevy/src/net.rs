@@ -8,13 +8,13 @@ use bevy_ecs::{message::MessageReader, resource::Resource, system::Commands, wor
 use bevy_time::{Real, Time};
 use bytes::Bytes;
 use coplay_proto::{
-    Channel, NetId, PeerId, Topology,
+    Channel, NetId, PeerId, Topology, bulk,
     link::{Figures, LinkEvent},
     session::{Fact, Input, Output, Session},
 };
 use coplay_socket::{Entered, Network, NetworkEvent, Path, RoomEvent, SocketError};
 
-use crate::{peers, registry::Type, relay::Relay, room, room::RoomError, settings};
+use crate::{blobs::Blobs, peers, registry::Type, relay::Relay, room, room::RoomError, settings};
 
 /// The most that one frame of the game takes from the links, and the most bytes of it, so that nobody can keep a frame busy
 /// by sending without a pause. What is left is taken with the next frame. It is as much as may wait for a frame.
@@ -97,6 +97,9 @@ pub(crate) fn poll(world: &mut World) {
     for (peer, path) in news.paths {
         peers::reached(world, peer, &path);
     }
+    for (peer, fact) in news.blobs {
+        world.resource_mut::<Blobs>().told(peer, fact);
+    }
     for event in news.room {
         settings::told(world, event);
     }
@@ -111,6 +114,7 @@ struct News {
     entered: Vec<Entered>,
     figures: Vec<(PeerId, Figures)>,
     paths: Vec<(PeerId, Path)>,
+    blobs: Vec<(PeerId, bulk::Fact)>,
     room: Vec<RoomEvent>,
     failed: Option<SocketError>,
 }
@@ -158,6 +162,13 @@ fn hear(net: &mut Net, network: &mut Network, now: Duration) -> News {
                 }
             }
             NetworkEvent::Path(peer, path) => news.paths.push((peer, path)),
+            NetworkEvent::Blob(peer, fact) => {
+                bytes += match &fact {
+                    bulk::Fact::Chunk { bytes, .. } | bulk::Fact::Received { bytes: Some(bytes), .. } => bytes.len(),
+                    _ => 0,
+                };
+                news.blobs.push((peer, fact));
+            }
             NetworkEvent::Room(event) => news.room.push(event),
             NetworkEvent::Signaling(state) => tracing::debug!("signaling: {state:?}"),
             NetworkEvent::Failed(error) => news.failed = Some(error),

@@ -171,6 +171,13 @@ pub(crate) struct Peers {
     pub(crate) entered: bool,
 }
 
+impl Peers {
+    /// Whether the peer has joined, as far as the game knows.
+    pub(crate) fn is_here(&self, id: PeerId) -> bool {
+        self.entities.contains_key(&id)
+    }
+}
+
 pub(crate) fn plugin(app: &mut App) {
     app.init_resource::<Peers>().register_type::<Peer>().register_type::<PeerPath>().register_type::<Unresponsive>();
 }

@@ -14,7 +14,9 @@ use coplay_socket::{IceTransportPolicy, RelayPolicy, Socket};
 
 use crate::{
     absent::Absent,
-    apply, collect, control,
+    apply,
+    blob_policy::BlobPolicy,
+    blobs, collect, control,
     diagnostics::NetDiagnosticsPlugin,
     events::Parked,
     inputs,
@@ -165,6 +167,12 @@ impl CoplayPlugins {
         self.with(|join| join.socket(connect))
     }
 
+    /// Which blobs are taken from peers: [`BlobPolicy`]. Default none.
+    pub fn blobs(mut self, policy: BlobPolicy) -> Self {
+        self.room.blobs = Some(policy);
+        self
+    }
+
     /// Ticks a second of the fixed loop and of the room, 1 to 240; the nearest of these is taken. Default 60.
     ///
     /// The plugin sets `Time<Fixed>` to it, offline too: leave that alone. It is the same on every peer, and peers whose
@@ -186,11 +194,12 @@ impl PluginGroup for CoplayPlugins {
 pub struct RoomPlugin {
     join: Option<JoinRoom>,
     tick_rate: u16,
+    blobs: Option<BlobPolicy>,
 }
 
 impl Default for RoomPlugin {
     fn default() -> Self {
-        Self { join: None, tick_rate: TICK_RATE }
+        Self { join: None, tick_rate: TICK_RATE, blobs: None }
     }
 }
 
@@ -219,6 +228,10 @@ impl Plugin for RoomPlugin {
         app.world_mut().init_non_send::<Links>();
         schedule::configure(app);
         registry::add_built_in(app);
+        app.add_plugins(blobs::plugin);
+        if let Some(policy) = &self.blobs {
+            app.insert_resource(policy.clone());
+        }
         app.add_plugins((control::plugin, peers::plugin, join::plugin, kick::plugin, lobby::plugin, settings::plugin));
         let join = self.join.clone();
         app.add_systems(PreStartup, |world: &mut World| _ = registry::table(world))

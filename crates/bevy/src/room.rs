@@ -19,6 +19,7 @@ use coplay_socket::{Entered, SocketError};
 
 use crate::{
     absent::Absent,
+    blobs,
     control::{self, NetEntity, Remote, Shared, Touched},
     events::Parked,
     interpolate::Playheads,
@@ -198,6 +199,7 @@ pub(crate) fn close(world: &mut World, error: Option<RoomError>) {
     world.non_send_mut::<Links>().0 = None;
     world.resource_mut::<Room>().lobby = None;
     set_state(world, RoomState::Offline);
+    blobs::clear(world);
     clear(world, &reason);
     if let Some(error) = error {
         tracing::warn!("{error}");

@@ -140,6 +140,10 @@ impl<S: Socket> Socket for Conditioned<S> {
         Ok(())
     }
 
+    fn buffered(&self, peer: PeerId) -> usize {
+        self.socket.buffered(peer)
+    }
+
     fn disconnect(&mut self, peer: PeerId) {
         match self.peers.get_mut(&peer) {
             // Not before what was sent.

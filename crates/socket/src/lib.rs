@@ -58,7 +58,7 @@ pub use conditioned::Conditioned;
 pub use default_url::default_signaling_url;
 pub use lobbies::{LobbyBrowser, LobbyEvent};
 pub use memory::MemoryHub;
-pub use network::{Network, NetworkEvent};
+pub use network::{BlobShelf, Network, NetworkConfig, NetworkEvent};
 pub use rendezvous::Rendezvous;
 pub use signaller::{Dial, Dialect, Down, Signaller, SignallerEvent};
 pub use socket::{

@@ -133,6 +133,10 @@ impl Socket for NativeSocket {
         self.open.get(&peer).ok_or(SendError::UnknownPeer)?.outlets.send(lane, bytes)
     }
 
+    fn buffered(&self, peer: PeerId) -> usize {
+        self.open.get(&peer).map_or(0, |open| open.outlets.buffered())
+    }
+
     fn disconnect(&mut self, peer: PeerId) {
         match self.commands.try_send(Command::Disconnect(peer)) {
             Ok(()) | Err(TrySendError::Closed(_)) => {}

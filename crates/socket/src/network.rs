@@ -12,13 +12,18 @@ use std::{collections::BTreeMap, fmt, sync::Arc, sync::atomic::Ordering, time::D
 use bytes::Bytes;
 use coplay_proto::{
     Channel, PeerId,
+    bulk::{Blob, BlobId, BulkConfig, Fact, Refusal, Unsendable},
     link::{CONTROL_RESERVE, LinkConfig, LinkEvent, MAX_MESSAGE, Refused},
     signal::{Leader, lobby::RoomCommand},
 };
 
-use self::links::{Command, Links, Outward, Pressure};
+use self::{
+    blobs::BlobCommand,
+    links::{Command, Links, Outward, Pressure},
+};
 use crate::{Entered, Path, RoomEvent, SignalingState, Socket, SocketError};
 
+mod blobs;
 #[cfg(target_arch = "wasm32")]
 mod callback;
 mod links;
@@ -30,6 +35,26 @@ use callback::Running;
 #[cfg(not(target_arch = "wasm32"))]
 use thread::Running;
 
+pub use blobs::BlobShelf;
+
+/// The settings of a network. A [`LinkConfig`] is one, with the defaults of the rest.
+#[derive(Clone, Debug, Default)]
+pub struct NetworkConfig {
+    /// Of each link.
+    pub link: LinkConfig,
+    /// Of the blobs of each peer.
+    pub bulk: BulkConfig,
+    /// Where the beginnings of blobs are kept whose link broke. Networks that are given clones of one go on with what
+    /// another began.
+    pub shelf: BlobShelf,
+}
+
+impl From<LinkConfig> for NetworkConfig {
+    fn from(link: LinkConfig) -> Self {
+        Self { link, ..Self::default() }
+    }
+}
+
 /// The game loop's end of the connections to a room's peers.
 ///
 /// What is handed over is on its way at the latest after the next [`turn`](Self::turn): hand over everything of a frame,
@@ -38,6 +63,9 @@ pub struct Network {
     mode: Mode,
     peers: BTreeMap<PeerId, Arc<Pressure>>,
     send_queue: usize,
+    blob_queue: usize,
+    /// How many blobs were sent: the number of the last of them.
+    blobs: u64,
 }
 
 enum Mode {
@@ -61,6 +89,8 @@ pub enum NetworkEvent {
     Link(PeerId, LinkEvent),
     /// The path to a peer is known, or has other figures than a second ago.
     Path(PeerId, Path),
+    /// What there is about a blob from or to this peer. Each has an end, which comes before the link's.
+    Blob(PeerId, Fact),
     /// The connection to signaling changed.
     Signaling(SignalingState),
     /// The room cannot be entered.
@@ -69,17 +99,21 @@ pub enum NetworkEvent {
 
 impl Network {
     /// Runs the links by themselves: on a thread, or in the browser's events. Time is that of [`crate::now`].
-    pub fn start(socket: Box<dyn Socket>, config: LinkConfig) -> Self {
-        let send_queue = config.send_queue;
-        let mode = Mode::Running(Running::start(Links::new(socket, config)));
-        Self { mode, peers: BTreeMap::new(), send_queue }
+    pub fn start(socket: Box<dyn Socket>, config: impl Into<NetworkConfig>) -> Self {
+        Self::new(config.into(), |config| Mode::Running(Running::start(Links::new(socket, config))))
     }
 
     /// Runs the links within [`Self::turn`], with the time given there. For tests with virtual time.
-    pub fn inline(socket: Box<dyn Socket>, config: LinkConfig) -> Self {
-        let send_queue = config.send_queue;
-        let mode = Mode::Inline { links: Box::new(Links::new(socket, config)), now: Duration::ZERO };
-        Self { mode, peers: BTreeMap::new(), send_queue }
+    pub fn inline(socket: Box<dyn Socket>, config: impl Into<NetworkConfig>) -> Self {
+        Self::new(config.into(), |config| Mode::Inline {
+            links: Box::new(Links::new(socket, config)),
+            now: Duration::ZERO,
+        })
+    }
+
+    fn new(config: NetworkConfig, mode: impl FnOnce(NetworkConfig) -> Mode) -> Self {
+        let (send_queue, blob_queue) = (config.link.send_queue, config.bulk.queue);
+        Self { mode: mode(config), peers: BTreeMap::new(), send_queue, blob_queue, blobs: 0 }
     }
 
     /// Sends what was handed over. Where the links do not run by themselves, does also everything else that is to be
@@ -113,6 +147,11 @@ impl Network {
                         }
                     }
                     NetworkEvent::Link(peer, LinkEvent::Closed(_)) => _ = self.peers.remove(peer),
+                    NetworkEvent::Blob(peer, fact) => {
+                        if let Some(pressure) = self.peers.get(peer) {
+                            pressure.told(fact);
+                        }
+                    }
                     _ => {}
                 }
                 event
@@ -161,6 +200,55 @@ impl Network {
     pub fn consumed(&mut self, peer: PeerId, bytes: usize) {
         if let Some(pressure) = self.peers.get(&peer) {
             pressure.consumed.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Sends a blob to a peer: a file, a level, a replay. Returns its number; how it fares and ends is told by
+    /// [`NetworkEvent::Blob`] with [`BlobId::Out`] of it. Nothing of it moves before the peer accepts it.
+    ///
+    /// It goes over the reliable lane, and leaves room for frames and messages. By a relay of the signaling server it is
+    /// slow: 16 KiB a second. What is large is better off on an HTTP server.
+    ///
+    /// # Errors
+    /// It was not sent: there is no link to the peer, [`BulkConfig::queue`] blobs wait for it already, or the name or the
+    /// metadata is too long.
+    pub fn send_blob(&mut self, peer: PeerId, blob: Blob) -> Result<u64, Unsendable> {
+        blob.check()?;
+        let pressure = self.peers.get(&peer).ok_or(Unsendable::NotConnected)?.clone();
+        let full = Unsendable::QueueFull { limit: self.blob_queue };
+        if pressure.blobs.load(Ordering::Relaxed) >= self.blob_queue {
+            return Err(full);
+        }
+        self.blobs += 1;
+        pressure.blobs.fetch_add(1, Ordering::Relaxed);
+        match self.command(Command::Blob(peer, BlobCommand::Send(self.blobs, blob).into())) {
+            Ok(()) => Ok(self.blobs),
+            Err(_) => {
+                pressure.blobs.fetch_sub(1, Ordering::Relaxed);
+                Err(full)
+            }
+        }
+    }
+
+    /// Takes a blob that a peer has [offered](Fact::Offered), by its number: as one, or in chunks if that is asked for or it
+    /// is larger than [`BulkConfig::max_whole`]. What is on the [shelf](NetworkConfig::shelf) of it is not sent again.
+    pub fn accept_blob(&mut self, peer: PeerId, number: u64, stream: bool) {
+        self.blob_command(peer, BlobCommand::Accept { number, stream });
+    }
+
+    /// Does not take a blob that a peer has offered.
+    pub fn refuse_blob(&mut self, peer: PeerId, number: u64, refusal: Refusal) {
+        self.blob_command(peer, BlobCommand::Refuse(number, refusal));
+    }
+
+    /// Sends or takes no more of a blob. Both sides are told that it failed, unless it was at its end.
+    pub fn cancel_blob(&mut self, peer: PeerId, blob: BlobId) {
+        self.blob_command(peer, BlobCommand::Cancel(blob));
+    }
+
+    fn blob_command(&mut self, peer: PeerId, command: BlobCommand) {
+        if self.peers.contains_key(&peer) && self.command(Command::Blob(peer, command.into())).is_err() {
+            tracing::warn!(%peer, "too many commands at once: one about a blob was dropped");
         }
     }
 

@@ -33,6 +33,14 @@ pub trait Socket: MaybeSend {
     /// the reliable lane the caller keeps the bytes and tries again later.
     fn send(&mut self, peer: PeerId, lane: Lane, bytes: Bytes) -> Result<(), SendError>;
 
+    /// About how many bytes wait on the reliable lane for the transport to take them, which it does as fast as it gets rid
+    /// of those before. Who sends much holds back while it is much, and so leaves room for what matters more. 0 where
+    /// that is not known: then [`SendError::Full`] is what there is.
+    fn buffered(&self, peer: PeerId) -> usize {
+        let _ = peer;
+        0
+    }
+
     /// Closes the connection to one peer, or gives up making it. [`SocketEvent::Closed`] follows on both sides.
     fn disconnect(&mut self, peer: PeerId);
 
@@ -51,7 +59,8 @@ pub trait Socket: MaybeSend {
         None
     }
 
-    /// Has `waker` called whenever [`Self::poll`] has something new, and at once if it has now.
+    /// Has `waker` called whenever [`Self::poll`] has something new, and at once if it has now. It may also be called when
+    /// a lane that was full takes more.
     ///
     /// It may be called from any thread (native), or from within an event of the browser (web); never from within
     /// a call of this trait but this one. A socket in memory calls it when another sends.
@@ -65,6 +74,10 @@ impl<S: Socket + ?Sized> Socket for Box<S> {
 
     fn send(&mut self, peer: PeerId, lane: Lane, bytes: Bytes) -> Result<(), SendError> {
         (**self).send(peer, lane, bytes)
+    }
+
+    fn buffered(&self, peer: PeerId) -> usize {
+        (**self).buffered(peer)
     }
 
     fn disconnect(&mut self, peer: PeerId) {

@@ -277,6 +277,14 @@ impl Socket for Browser {
         peer.ok_or(SendError::UnknownPeer)?.send(lane, &bytes)
     }
 
+    fn buffered(&self, peer: PeerId) -> usize {
+        match self.relays.carrying(peer) {
+            // It says when it is full.
+            Some(_) => 0,
+            None => self.peers.get(&peer).map_or(0, Connection::buffered),
+        }
+    }
+
     fn disconnect(&mut self, peer: PeerId) {
         self.inbox.clone().quietly(|| self.tell(now(), Input::Disconnect(peer)));
         self.inbox.wake_soon();

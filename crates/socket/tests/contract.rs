@@ -60,6 +60,11 @@ impl Platform for Relayed {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 
+    /// 16 KiB a second go there.
+    fn blob(&self) -> usize {
+        100 * 1024
+    }
+
     fn rendezvous(&self) -> Option<&Rendezvous> {
         None
     }
@@ -120,6 +125,8 @@ macro_rules! everywhere {
             a_dropped_socket_is_closed_on_every_other
             what_was_sent_before_a_disconnect_arrives
             the_path_is_reported
+            blobs_go_both_ways_beside_messages
+            a_blob_fails_on_both_sides_when_either_cancels_or_leaves
         }
     };
 }

@@ -98,6 +98,8 @@ cases! { Page::new();
     a_dropped_socket_is_closed_on_every_other
     what_was_sent_before_a_disconnect_arrives
     the_path_is_reported
+    blobs_go_both_ways_beside_messages
+    a_blob_fails_on_both_sides_when_either_cancels_or_leaves
     garbage_signals_hurt_no_other_link
     garbage_offers_hurt_no_other_link
     a_silent_peer_is_given_up
@@ -126,6 +128,8 @@ mod matchbox {
         a_dropped_socket_is_closed_on_every_other
         what_was_sent_before_a_disconnect_arrives
         the_path_is_reported
+        blobs_go_both_ways_beside_messages
+        a_blob_fails_on_both_sides_when_either_cancels_or_leaves
         garbage_signals_hurt_no_other_link
         garbage_offers_hurt_no_other_link
         a_silent_peer_is_given_up

@@ -12,7 +12,7 @@ use crate::run::{Result, cargo, output, root, target};
 
 /// What a crate may name in `[dependencies]`. A name that ends in `*` stands for all that begin so.
 const MAY_NAME: [(&str, &[&str]); 5] = [
-    ("coplay_proto", &["bincode", "bytes", "serde", "thiserror", "uuid"]),
+    ("coplay_proto", &["bincode", "bytes", "serde", "sha2", "thiserror", "uuid"]),
     (
         "coplay_socket",
         &[

@@ -227,7 +227,7 @@ impl Link {
                     self.close(CloseReason::Malformed(what));
                 }
             }
-            // The reliable lane carries nothing of ours yet. All that it says here is that the peer is there.
+            // The reliable lane is that of `bulk`. All that it says here is that the peer is there.
             Lane::Reliable => self.hear(),
         }
     }

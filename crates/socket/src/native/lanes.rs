@@ -24,7 +24,7 @@ use super::{
     engine::Report,
     inbox::{Inbox, Share},
 };
-use crate::{Path, SendError, switchboard::Attempt};
+use crate::{MAX_RELIABLE, Path, SendError, switchboard::Attempt};
 
 /// The most datagrams a lane that wait for the socket's thread: [`SendError::Full`] beyond.
 const WAITING: usize = 256;
@@ -110,6 +110,11 @@ impl Outlets {
             wake.notify_one();
         }
         Ok(())
+    }
+
+    /// How much waits before SCTP's own buffer: at the most, for each datagram counts as a full one.
+    pub(super) fn buffered(&self) -> usize {
+        (self.reliable.max_capacity() - self.reliable.capacity()) * MAX_RELIABLE
     }
 
     pub(super) fn path(&self) -> Option<Path> {

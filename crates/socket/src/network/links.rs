@@ -11,12 +11,15 @@ use std::{
 
 use bytes::Bytes;
 use coplay_proto::{
-    Channel, PeerId,
-    link::{CloseReason, Input, Link, LinkConfig, LinkEvent, Output, Refused},
+    Channel, Lane, PeerId, bulk,
+    link::{CloseReason, Input, Link, LinkEvent, Output, Refused},
     signal::lobby::RoomCommand,
 };
 
-use super::NetworkEvent;
+use super::{
+    NetworkConfig, NetworkEvent,
+    blobs::{BlobCommand, Blobs},
+};
 use crate::{Path, Socket, SocketEvent, Waker};
 
 /// The most events that wait for the game while there are newer ones: frames, figures and paths beyond are lost, as the
@@ -36,6 +39,7 @@ const PATH_SEARCH: Duration = Duration::from_millis(100);
 pub(super) enum Command {
     State(PeerId, Bytes),
     Message(PeerId, Channel, Bytes),
+    Blob(PeerId, Box<BlobCommand>),
     Disconnect(PeerId),
     Room(RoomCommand),
 }
@@ -57,8 +61,12 @@ pub(super) struct Pressure {
     pub(super) queued: AtomicUsize,
     /// Taken by the game, which the link is to learn.
     pub(super) consumed: AtomicUsize,
-    /// How many frames and figures of the peer wait for the game.
+    /// How many frames, figures and notices of progress of the peer wait for the game.
     pub(super) waiting: AtomicUsize,
+    /// How many blobs the game has handed over whose end it has not taken.
+    pub(super) blobs: AtomicUsize,
+    /// How many facts about blobs of the peer the game has taken, which the link is to learn.
+    pub(super) facts_taken: AtomicUsize,
 }
 
 impl Pressure {
@@ -71,7 +79,7 @@ impl Pressure {
 /// See the top of the file.
 pub(super) struct Links {
     socket: Box<dyn Socket>,
-    config: LinkConfig,
+    config: NetworkConfig,
     links: BTreeMap<PeerId, Seat>,
     /// The peers that the socket was told to disconnect, until it says that they are closed.
     parting: BTreeSet<PeerId>,
@@ -80,6 +88,7 @@ pub(super) struct Links {
 
 struct Seat {
     link: Link,
+    blobs: Blobs,
     pressure: Arc<Pressure>,
     /// Messages that the link has no room for. The game is told to hold back before there are many.
     control: VecDeque<Bytes>,
@@ -92,7 +101,7 @@ struct Seat {
 }
 
 impl Links {
-    pub(super) fn new(socket: Box<dyn Socket>, config: LinkConfig) -> Self {
+    pub(super) fn new(socket: Box<dyn Socket>, config: NetworkConfig) -> Self {
         Self { socket, config, links: BTreeMap::new(), parting: BTreeSet::new(), out: VecDeque::new() }
     }
 
@@ -115,12 +124,14 @@ impl Links {
             if seat.link.deadline().is_some_and(|deadline| deadline <= now) {
                 let _ = seat.link.handle(now, Input::Elapsed);
             }
+            seat.blobs.elapse(now);
             if seat.path_due <= now {
                 let path = self.socket.path(*peer);
                 seat.path_due = now + if path.is_some() { PATH_INTERVAL } else { PATH_SEARCH };
                 if path != seat.path
                     && let Some(path) = path
                 {
+                    seat.blobs.reached(now, seat.path.as_ref(), &path);
                     seat.path = Some(path.clone());
                     if self.out.len() < WAITING {
                         self.out.push_back(Outward::Event(NetworkEvent::Path(*peer, path)));
@@ -128,8 +139,7 @@ impl Links {
                 }
             }
         }
-        self.flush();
-        taken == TURN
+        self.flush(now) || taken == TURN
     }
 
     /// Takes what the game wants. What comes of it is sent with the next turn.
@@ -151,6 +161,10 @@ impl Links {
                     seat.refill(now);
                 }
             }
+            Command::Blob(peer, command) => match self.links.get_mut(&peer) {
+                Some(seat) => seat.blobs.command(now, *command),
+                None => self.out.extend(command.unsent().map(|fact| Outward::Event(NetworkEvent::Blob(peer, fact)))),
+            },
             Command::Disconnect(peer) => match self.links.get_mut(&peer) {
                 Some(seat) => {
                     seat.leaving = true;
@@ -175,7 +189,8 @@ impl Links {
 
     /// When the next turn is due at the latest.
     pub(super) fn deadline(&self) -> Option<Duration> {
-        let links = self.links.values().flat_map(|seat| [seat.link.deadline(), Some(seat.path_due)]);
+        let links =
+            self.links.values().flat_map(|seat| [seat.link.deadline(), seat.blobs.deadline(), Some(seat.path_due)]);
         links.flatten().chain(self.socket.deadline()).min()
     }
 
@@ -184,8 +199,10 @@ impl Links {
         for seat in self.links.values_mut() {
             seat.leaving = true;
             let _ = seat.link.handle(now, Input::Close);
+            // Nobody is there to be told, but what has come of them is kept.
+            seat.blobs.close(now, false);
         }
-        self.flush();
+        self.flush(now);
     }
 
     /// Whether there is nobody left.
@@ -198,9 +215,14 @@ impl Links {
         match event {
             SocketEvent::Received(peer, lane, bytes) => {
                 if let Some(seat) = self.links.get_mut(&peer) {
-                    let _ = seat.link.handle(now, Input::Received(lane, bytes));
+                    let _ = seat.link.handle(now, Input::Received(lane, bytes.clone()));
                     // A flood must not wait for the end of the turn in the link's queue.
-                    seat.flush(peer, &mut *self.socket, &mut self.out);
+                    seat.flush(now, peer, &mut *self.socket, &mut self.out);
+                    if lane == Lane::Reliable
+                        && let Err(what) = seat.blobs.received(now, bytes)
+                    {
+                        self.misspoken(now, peer, what);
+                    }
                 }
             }
             SocketEvent::Opened(peer) => {
@@ -211,7 +233,12 @@ impl Links {
             }
             SocketEvent::Closed(peer, reason) => {
                 let asked = self.parting.remove(&peer);
-                let event = match self.links.remove(&peer) {
+                let seat = self.links.remove(&peer);
+                let seat = seat.map(|mut seat| {
+                    self.out.extend(seat.ended(now, peer));
+                    seat
+                });
+                let event = match seat {
                     // The peer may close first, when it has heard our goodbye.
                     Some(seat) if seat.leaving => CloseReason::Local,
                     // The link has said why.
@@ -228,20 +255,46 @@ impl Links {
         }
     }
 
-    /// Sends what the links want to be sent, and takes leave of those that are closed.
-    fn flush(&mut self) {
+    /// Sends what the links want to be sent, and takes leave of those that are closed. Returns whether there is more to be
+    /// sent at once.
+    fn flush(&mut self, now: Duration) -> bool {
         let mut closed = Vec::new();
+        let mut more = false;
         for (&peer, seat) in &mut self.links {
-            seat.flush(peer, &mut *self.socket, &mut self.out);
+            seat.flush(now, peer, &mut *self.socket, &mut self.out);
             if seat.link.is_closed() {
                 closed.push(peer);
+            } else {
+                more |= seat.blobs.transmit(now, peer, &mut *self.socket);
+                seat.tell(peer, &mut self.out);
             }
         }
         for peer in closed {
             self.links.remove(&peer);
-            self.parting.insert(peer);
-            self.socket.disconnect(peer);
+            self.part(peer);
         }
+        more
+    }
+
+    /// The peer said of blobs what none says.
+    fn misspoken(&mut self, now: Duration, peer: PeerId, what: &'static str) {
+        let Some(mut seat) = self.links.remove(&peer) else { return };
+        // It need not wait for our silence.
+        let _ = seat.link.handle(now, Input::Close);
+        while let Some(output) = seat.link.poll() {
+            if let Output::Transmit(lane, bytes) = output {
+                let _ = self.socket.send(peer, lane, bytes);
+            }
+        }
+        self.out.extend(seat.ended(now, peer));
+        self.event(NetworkEvent::Link(peer, LinkEvent::Closed(CloseReason::Malformed(what))));
+        self.part(peer);
+    }
+
+    /// Closes the connection below a link that is over.
+    fn part(&mut self, peer: PeerId) {
+        self.parting.insert(peer);
+        self.socket.disconnect(peer);
     }
 
     fn event(&mut self, event: NetworkEvent) {
@@ -250,10 +303,11 @@ impl Links {
 }
 
 impl Seat {
-    fn new(now: Duration, peer: PeerId, config: LinkConfig) -> Self {
+    fn new(now: Duration, peer: PeerId, config: NetworkConfig) -> Self {
         Self {
             // The seed need not be secret: what is sent is encrypted and authenticated.
-            link: Link::new(now, config, (peer.as_u128() >> 64) as u64),
+            link: Link::new(now, config.link, (peer.as_u128() >> 64) as u64),
+            blobs: Blobs::new(now, config.bulk, config.shelf),
             pressure: Arc::new(Pressure::default()),
             control: VecDeque::new(),
             events: VecDeque::new(),
@@ -269,6 +323,10 @@ impl Seat {
         let consumed = self.pressure.consumed.swap(0, Ordering::Relaxed);
         if consumed > 0 {
             let _ = self.link.handle(now, Input::Consumed(consumed));
+        }
+        let facts = self.pressure.facts_taken.swap(0, Ordering::Relaxed);
+        if facts > 0 {
+            self.blobs.taken(now, facts);
         }
     }
 
@@ -295,7 +353,7 @@ impl Seat {
         self.pressure.queued.store(self.link.queued() + self.backlog_bytes, Ordering::Relaxed);
     }
 
-    fn flush(&mut self, peer: PeerId, socket: &mut dyn Socket, out: &mut VecDeque<Outward>) {
+    fn flush(&mut self, now: Duration, peer: PeerId, socket: &mut dyn Socket, out: &mut VecDeque<Outward>) {
         while let Some(output) = self.link.poll() {
             match output {
                 // What is not taken is lost, which links are made for.
@@ -303,13 +361,44 @@ impl Seat {
                     let _ = socket.send(peer, lane, bytes);
                 }
                 Output::Event(event @ (LinkEvent::State(_) | LinkEvent::Figures(_))) => {
-                    if out.len() < WAITING && self.pressure.waiting.load(Ordering::Relaxed) < SHARE {
-                        self.pressure.waiting.fetch_add(1, Ordering::Relaxed);
-                        out.push_back(Outward::Event(NetworkEvent::Link(peer, event)));
-                    }
+                    self.tell_or_lose(NetworkEvent::Link(peer, event), out);
                 }
-                Output::Event(event) => out.push_back(Outward::Event(NetworkEvent::Link(peer, event))),
+                Output::Event(event) => {
+                    if let LinkEvent::Closed(_) = &event {
+                        out.extend(self.ended(now, peer));
+                    }
+                    out.push_back(Outward::Event(NetworkEvent::Link(peer, event)));
+                }
             }
         }
+    }
+
+    /// Tells the game what there is about blobs.
+    fn tell(&mut self, peer: PeerId, out: &mut VecDeque<Outward>) {
+        while let Some(fact) = self.blobs.poll() {
+            let lossy = matches!(fact, bulk::Fact::Progress { .. });
+            let event = NetworkEvent::Blob(peer, fact);
+            if lossy {
+                self.tell_or_lose(event, out);
+            } else {
+                out.push_back(Outward::Event(event));
+            }
+        }
+    }
+
+    /// Tells the game what it can do without, if there is room for it.
+    fn tell_or_lose(&self, event: NetworkEvent, out: &mut VecDeque<Outward>) {
+        if out.len() < WAITING && self.pressure.waiting.load(Ordering::Relaxed) < SHARE {
+            self.pressure.waiting.fetch_add(1, Ordering::Relaxed);
+            out.push_back(Outward::Event(event));
+        }
+    }
+
+    /// The link is over: how its blobs end.
+    fn ended(&mut self, now: Duration, peer: PeerId) -> Vec<Outward> {
+        let facts = self.blobs.close(now, true).into_iter();
+        // Progress that was not told yet is of no use any more, and would not be counted.
+        let facts = facts.filter(|fact| !matches!(fact, bulk::Fact::Progress { .. }));
+        facts.map(|fact| Outward::Event(NetworkEvent::Blob(peer, fact))).collect()
     }
 }

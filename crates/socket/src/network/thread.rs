@@ -114,11 +114,11 @@ impl Running {
         let full = commands.len() >= COMMANDS;
         match &command {
             Command::State(..) if full => return Err(command),
-            Command::Message(..) | Command::Disconnect(_) if !self.held.is_empty() => {
+            Command::Message(..) | Command::Blob(..) | Command::Disconnect(_) if !self.held.is_empty() => {
                 self.held.push_back(command);
                 return Ok(());
             }
-            Command::Message(..) if full => {
+            Command::Message(..) | Command::Blob(..) if full => {
                 self.held.push_back(command);
                 self.wake();
                 return Ok(());

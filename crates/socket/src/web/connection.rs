@@ -77,6 +77,15 @@ impl Connection {
         either!(self, peer => peer.send(lane, bytes))
     }
 
+    pub(super) fn buffered(&self) -> usize {
+        match self {
+            Self::Own(peer) => peer.buffered(),
+            // It says when it is full, and nothing before.
+            #[cfg(feature = "matchbox")]
+            Self::Matchbox(_) => 0,
+        }
+    }
+
     pub(super) fn received(&mut self, bytes: &[u8]) {
         either!(self, peer => peer.received(bytes));
     }

@@ -30,6 +30,9 @@ pub(super) const MAX_BUFFERED_UNRELIABLE: usize = 64 * 1024;
 /// The same, on the reliable lane. Chromium closes a channel at 16 MiB.
 pub(super) const MAX_BUFFERED_RELIABLE: usize = 1024 * 1024;
 
+/// When so little waits in the browser again, whoever sends much may go on.
+const BUFFERED_LOW: u32 = 64 * 1024;
+
 /// Both channels of a peer, and their callbacks.
 pub(super) struct Lanes {
     unreliable: Channel,
@@ -42,6 +45,7 @@ struct Channel {
     _on_open: Closure<dyn Fn()>,
     _on_close: Closure<dyn Fn()>,
     _on_message: Closure<dyn Fn(MessageEvent)>,
+    _on_low: Closure<dyn Fn()>,
 }
 
 impl Lanes {
@@ -76,6 +80,11 @@ impl Lanes {
         raw.send_with_u8_array(bytes).map_err(|_| SendError::Full)
     }
 
+    /// How many bytes wait in the browser on the reliable lane.
+    pub(super) fn buffered(&self) -> usize {
+        self.reliable.raw.buffered_amount() as usize
+    }
+
     /// So many bytes of a datagram are out of the inbox.
     pub(super) fn taken(&self, length: usize) {
         self.waiting.leaves(length);
@@ -93,6 +102,7 @@ impl Lanes {
             raw.set_onopen(None);
             raw.set_onclose(None);
             raw.set_onmessage(None);
+            raw.set_onbufferedamountlow(None);
         }
     }
 }
@@ -155,7 +165,16 @@ impl Channel {
             }
         });
         raw.set_onmessage(Some(function(&on_message)));
-        Self { raw, _on_open: on_open, _on_close: on_close, _on_message: on_message }
+
+        let on_low = Closure::<dyn Fn()>::new({
+            let inbox = inbox.clone();
+            move || inbox.wake()
+        });
+        if lane == Lane::Reliable {
+            raw.set_buffered_amount_low_threshold(BUFFERED_LOW);
+            raw.set_onbufferedamountlow(Some(function(&on_low)));
+        }
+        Self { raw, _on_open: on_open, _on_close: on_close, _on_message: on_message, _on_low: on_low }
     }
 }
 

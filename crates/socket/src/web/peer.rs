@@ -194,6 +194,10 @@ impl Peer {
         Ok(())
     }
 
+    pub(super) fn buffered(&self) -> usize {
+        self.lanes.buffered()
+    }
+
     /// Counts a datagram that was taken out of the inbox.
     pub(super) fn received(&mut self, bytes: &[u8]) {
         self.lanes.taken(bytes.len());

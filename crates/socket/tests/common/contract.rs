@@ -16,8 +16,11 @@ use coplay_socket::{
     SocketConfig, SocketEvent,
 };
 
+pub(crate) use blobs::*;
 pub(crate) use handshakes::*;
 
+#[path = "blobs.rs"]
+mod blobs;
 #[path = "changes.rs"]
 mod changes;
 #[path = "handshakes.rs"]
@@ -37,6 +40,10 @@ pub(crate) trait Platform {
     async fn turn(&self);
     /// The room, for platforms whose sockets need signals to connect.
     fn rendezvous(&self) -> Option<&Rendezvous>;
+    /// How large a blob is that takes a while, but not long.
+    fn blob(&self) -> usize {
+        1 << 20
+    }
     /// The settings of its sockets, for cases that change some of them.
     fn config(&self) -> SocketConfig {
         SocketConfig::default()
