@@ -125,6 +125,7 @@ mod blobs;
 mod child;
 mod collect;
 mod component;
+mod conditions;
 mod control;
 mod diagnostics;
 mod event_type;
@@ -173,6 +174,7 @@ pub use blobs::{
     AcceptBlob, BlobChunk, BlobCommandsExt, BlobFailed, BlobOffered, BlobProgress, BlobReceived, BlobSent,
     BlobTransfer, CancelBlob, RefuseBlob,
 };
+pub use conditions::LinkConditions;
 pub use control::{ControlledBy, Mine, NetEntity, Owned, Shared, Simulated};
 pub use coplay_proto::{
     MemberId, NetId, PeerId, Topology,
