@@ -16,7 +16,7 @@ use crate::{
     absent::Absent,
     apply,
     blob_policy::BlobPolicy,
-    blobs, collect, conditions, control,
+    blobs, collect, conditions, control, crowd,
     diagnostics::NetDiagnosticsPlugin,
     events::Parked,
     inputs,
@@ -244,7 +244,15 @@ impl Plugin for RoomPlugin {
             app.insert_resource(policy.clone());
         }
         conditions::start(app, self.conditions);
-        app.add_plugins((control::plugin, peers::plugin, join::plugin, kick::plugin, lobby::plugin, settings::plugin));
+        app.add_plugins((
+            control::plugin,
+            crowd::plugin,
+            peers::plugin,
+            join::plugin,
+            kick::plugin,
+            lobby::plugin,
+            settings::plugin,
+        ));
         let join = self.join.clone();
         app.add_systems(PreStartup, |world: &mut World| _ = registry::table(world))
             .add_systems(PostStartup, move |world: &mut World| match &join {
