@@ -221,10 +221,11 @@ pub mod prelude {
     pub use crate::{
         AcceptBlob, AppNetExt, Blob, BlobChunk, BlobCommandsExt, BlobFailed, BlobFailure, BlobOffered, BlobPolicy,
         BlobProgress, BlobReceived, BlobSent, BlobTransfer, CancelBlob, ChangeRoom, ControlledBy, CoplayPlugins,
-        DisconnectReason, JoinRoom, KickPeer, LeaveRoom, Lobbies, LobbiesChanged, LobbiesFailed, LobbiesState, Lobby,
-        MatchWaiting, MeshCrowded, Metadata, Mine, NetCommandsExt, NetEntity, NetEvent, NetField, NetInput, NetSystems,
-        Networked, Owned, PathKind, Peer, PeerDenied, PeerId, PeerJoined, PeerLeft, PeerPath, PeerQuality, PeerRefused,
-        PlayerEntered, QualityCause, Received, RefuseBlob, Room, RoomChanged, RoomDenied, RoomFailed, RoomState,
-        SceneId, Shared, Simulate, Simulated, Target, Topology, Unresponsive, UnwatchLobbies, WatchLobbies,
+        DisconnectReason, JoinRoom, KickPeer, LeaveRoom, LinkConditions, Lobbies, LobbiesChanged, LobbiesFailed,
+        LobbiesState, Lobby, MatchWaiting, MeshCrowded, Metadata, Mine, NetCommandsExt, NetEntity, NetEvent, NetField,
+        NetInput, NetSystems, Networked, Owned, PathKind, Peer, PeerDenied, PeerId, PeerJoined, PeerLeft, PeerPath,
+        PeerQuality, PeerRefused, PlayerEntered, QualityCause, Received, RefuseBlob, Room, RoomChanged, RoomDenied,
+        RoomFailed, RoomState, SceneId, Shared, Simulate, Simulated, Target, Topology, Unresponsive, UnwatchLobbies,
+        WatchLobbies,
     };
 }

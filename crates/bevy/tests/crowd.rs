@@ -13,7 +13,7 @@ const NARROW: Conditions = Conditions { bandwidth: Some(6_000), queue: 8_000, ..
 
 fn busy(app: &mut App) {
     types(app);
-    log(app, |crowded: On<MeshCrowded>, mut log: ResMut<Log<MeshCrowded>>| log.0.push(*crowded));
+    log::<_, MeshCrowded, _>(app, |crowded: On<MeshCrowded>, mut log: ResMut<Log<MeshCrowded>>| log.0.push(*crowded));
     app.add_systems(Update, |mut all: Query<&mut Slide, With<Owned>>| {
         for mut slide in &mut all {
             slide.0 += 0.37;

@@ -267,7 +267,7 @@ mod tests {
     use crate::MemoryHub;
 
     /// Two sockets that are connected, and the peer that the first one sends to.
-    fn pair(conditioning: &Conditioning) -> (Conditioned<impl Socket>, impl Socket, PeerId) {
+    fn pair(conditioning: &Conditioning) -> (Conditioned<impl Socket + use<>>, impl Socket + use<>, PeerId) {
         let hub = MemoryHub::new();
         let (mut one, mut other) = (conditioning.over(hub.socket()), hub.socket());
         let opened = |event| if let SocketEvent::Opened(peer) = event { Some(peer) } else { None };
