@@ -173,7 +173,10 @@ pub enum SocketError {
     #[error(transparent)]
     Refused(#[from] SignalError),
     /// The signaling server cannot be reached.
-    #[error("no signaling server answers at {url} ({reason}): start one with `coplay-signaling`, or check the address")]
+    #[error(
+        "no signaling server answers at {url} ({reason}): check the address, or start one, in coplay's folder by \
+         `cargo run -p coplay_signaling`"
+    )]
     Unreachable {
         /// Where it was looked for.
         url: String,

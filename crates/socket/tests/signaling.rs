@@ -98,7 +98,7 @@ async fn nobody_there_is_tried_again_and_then_told() {
     let mut socket = connect(config);
     let reason = next(&mut *socket, lost).await;
     let error = next(&mut *socket, failed).await;
-    assert!(error.to_string().contains(&reason) && error.to_string().contains("coplay-signaling"), "{error}");
+    assert!(error.to_string().contains(&reason) && error.to_string().contains("coplay_signaling"), "{error}");
     let mut socket = connect(SocketConfig { signaling_attempts: 1, ..SocketConfig::new("not a url") });
     let error = next(&mut *socket, failed).await;
     assert!(error.to_string().contains("not a url"), "{error}");
