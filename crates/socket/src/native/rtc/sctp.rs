@@ -24,10 +24,11 @@ const EMPTY_BINARY: PpId = PpId(57);
 const RECEIVE_WINDOW: usize = 1024 * 1024;
 /// The most bytes of reliable messages that wait to be sent for the first time; the queue before it fills up then.
 const RELIABLE_QUEUED: usize = 128 * 1024;
-/// The most bytes of datagrams that wait, which they do only while the window is full, and how long they may. What comes on top
-/// is lost here and now: a state that is older than the next one is worth nothing.
+/// The most bytes of datagrams that wait, which they do only while the window is full. What comes on top is lost here and now: a
+/// state that is older than the next one is worth nothing.
 const UNRELIABLE_QUEUED: usize = 32 * 1024;
-const UNRELIABLE_LIFETIME: Duration = Duration::from_millis(40);
+/// The bounds of how long they may wait: a round trip and a quarter, in which a full window opens if nothing is lost.
+const UNRELIABLE_LIFETIME: (Duration, Duration) = (Duration::from_millis(40), Duration::from_millis(120));
 /// The congestion window, in packets, at first and after a loss. Loss says little of a path (wireless ones lose without being
 /// full); coplay's own pace and bulk's own window, both by delay, keep it from being too much.
 const WINDOW: usize = 32;
@@ -36,10 +37,14 @@ const WINDOW: usize = 32;
 const ACKED_AT_ONCE: usize = 64;
 /// How long a peer of ours waits to ack, else: for data to go along.
 const ACK_DELAY: Duration = Duration::from_millis(20);
-/// The bounds of the retransmission timer, and what it has on top of the round trip at least: 4 / 8 of the last.
-const LEAST_TIMEOUT: Duration = Duration::from_millis(100);
+/// The bounds of the retransmission timer, and what it has on top of the round trip at least: 4 / 8 of the last. When it goes off,
+/// the window is one packet and all is sent again, so it is longer than three packets take to tell of a loss, and than browsers
+/// may take to ack. Events and state do not wait for it: their links know sooner what is lost.
+const LEAST_TIMEOUT: Duration = Duration::from_millis(220);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(3);
 const LEAST_VARIANCE: Duration = Duration::from_millis(80);
+/// The least time until a connection that is not answered is asked for again.
+const FIRST_TIMEOUT: Duration = Duration::from_millis(80);
 /// The retransmission timer at first, where the round trip is not known, and how long it becomes by backing off: on a path that
 /// loses, the next try is as likely to get through as the one before.
 const UNKNOWN: Duration = Duration::from_millis(150);
@@ -62,12 +67,14 @@ pub(super) struct Sctp {
     socket: Socket,
     /// Where its time begins.
     epoch: Instant,
+    /// How long a datagram may wait.
+    lifetime: Duration,
 }
 
 impl Sctp {
     /// Begins to connect; so does the other side (RFC 8841, section 9.3). `round_trip` is that of the path, if it is known.
     pub(super) fn connect(now: Instant, remote_port: u16, round_trip: Option<Duration>) -> Self {
-        let first = round_trip.map_or(UNKNOWN, |rtt| (rtt * 3 / 2 + ACK_DELAY).clamp(LEAST_TIMEOUT, LONGEST_TIMEOUT));
+        let first = round_trip.map_or(UNKNOWN, |rtt| (rtt * 3 / 2 + ACK_DELAY).clamp(FIRST_TIMEOUT, LONGEST_TIMEOUT));
         let options = Options {
             local_port: SCTP_PORT,
             remote_port,
@@ -78,7 +85,7 @@ impl Sctp {
             max_receiver_window_buffer_size: RECEIVE_WINDOW,
             max_send_buffer_size: 4 * RELIABLE_QUEUED,
             per_stream_send_queue_limit: 2 * RELIABLE_QUEUED,
-            rto_initial: first,
+            rto_initial: first.max(LEAST_TIMEOUT),
             rto_min: LEAST_TIMEOUT,
             rto_max: LONGEST_TIMEOUT,
             t1_init_timeout: first,
@@ -105,7 +112,8 @@ impl Sctp {
             socket.set_stream_priority(stream(lane), priority);
         }
         socket.connect();
-        Self { socket, epoch: now }
+        let (least, most) = UNRELIABLE_LIFETIME;
+        Self { socket, epoch: now, lifetime: (round_trip.unwrap_or_default() * 5 / 4).clamp(least, most) }
     }
 
     pub(super) fn handle_input(&mut self, now: Instant, packet: &[u8]) {
@@ -123,7 +131,7 @@ impl Sctp {
         let options = match lane {
             Lane::Unreliable => SendOptions {
                 unordered: true,
-                lifetime: Some(UNRELIABLE_LIFETIME),
+                lifetime: Some(self.lifetime),
                 max_retransmissions: Some(0),
                 lifecycle_id: None,
             },
