@@ -56,8 +56,8 @@ const MAX_HIDDEN: usize = 8;
 
 /// What was looked up.
 pub(super) enum Found {
-    Server(Server, Vec<SocketAddr>),
-    Peer(Candidate, Option<IpAddr>),
+    Server(Box<Server>, Vec<SocketAddr>),
+    Peer(Box<Candidate>, Option<IpAddr>),
 }
 
 /// One connection, from its first order to its end.
@@ -213,8 +213,9 @@ impl Driver {
             Remote::Hidden { name, candidate } if self.state.hidden < MAX_HIDDEN => {
                 self.state.hidden += 1;
                 let shared = self.shared.clone();
-                self.lookups
-                    .spawn_local(async move { Found::Peer(candidate, mdns::look_up(&name, &shared.no_mdns).await) });
+                self.lookups.spawn_local(async move {
+                    Found::Peer(Box::new(candidate), mdns::look_up(&name, &shared.no_mdns).await)
+                });
             }
             Remote::Hidden { .. } => {}
         }
@@ -225,7 +226,7 @@ impl Driver {
         match found {
             Found::Peer(mut candidate, Some(ip)) => {
                 if candidate.set_ip(&ip).is_ok() {
-                    self.remote(Remote::Known(candidate));
+                    self.remote(Remote::Known(*candidate));
                 }
             }
             Found::Peer(_, None) => {}

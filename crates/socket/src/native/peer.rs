@@ -120,7 +120,7 @@ fn look_up(config: &SocketConfig, servers: &[IceServer]) -> JoinSet<Found> {
                     }
                 },
             };
-            Found::Server(server, addresses)
+            Found::Server(Box::new(server), addresses)
         });
     }
     lookups

@@ -41,7 +41,7 @@ pub(super) fn usable(server: &IceServer) -> Vec<Server> {
         match read(url) {
             Some(server) => usable.push(server),
             None => {
-                tracing::warn!(url, "left out an ICE server: its URL is wrong, or it lacks username and credential")
+                tracing::warn!(url, "left out an ICE server: its URL is wrong, or it lacks username and credential");
             }
         }
     }

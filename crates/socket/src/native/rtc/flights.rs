@@ -29,8 +29,10 @@ const MAX_MESSAGE: usize = 12 * 1024;
 const MAX_AHEAD: u16 = 8;
 /// The most pieces of one message.
 const MAX_PIECES: usize = 32;
-/// The most encrypted records that are kept until they can be read.
+/// The most encrypted records that are kept until they can be read, and of those with handshake messages the most that are handed
+/// on at all: there is one, which may come again.
 const MAX_EARLY: usize = 8;
+const MAX_ENCRYPTED: usize = 12;
 
 /// What to do about a datagram that came.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -51,6 +53,8 @@ pub(super) struct Flights {
     cipher: bool,
     /// Encrypted handshake records, in the order of arrival.
     finished: Vec<Vec<u8>>,
+    /// How many there were.
+    encrypted: usize,
     /// Other encrypted records that came too early.
     early: Vec<Vec<u8>>,
     /// The first greeting, which is answered again if it comes again.
@@ -99,6 +103,7 @@ impl Flights {
             pieces: BTreeMap::new(),
             cipher: false,
             finished: Vec::new(),
+            encrypted: 0,
             early: Vec::new(),
             greeting: None,
             records: 0,
@@ -117,14 +122,18 @@ impl Flights {
                 (CHANGE_CIPHER_SPEC, 0) => self.cipher = true,
                 // In the clear until there are keys: the peer says why it gives up.
                 (ALERT, 0) if !self.done => verdict.datagrams.push(record.bytes.to_vec()),
-                (HANDSHAKE, _) if self.done && self.client => {}
+                (HANDSHAKE, 1..) if self.encrypted >= MAX_ENCRYPTED || (self.done && self.client) => {}
                 (HANDSHAKE, _) if self.done || self.last => {
+                    self.encrypted += 1;
                     // It repeats its last flight, so it lacks ours; the machine knows what to do. Or what came for it first
                     // was not authentic.
                     verdict.datagrams.push(record.bytes.to_vec());
                     return verdict;
                 }
-                (HANDSHAKE, _) => keep(&mut self.finished, record.bytes),
+                (HANDSHAKE, _) => {
+                    self.encrypted += 1;
+                    keep(&mut self.finished, record.bytes);
+                }
                 (_, 0) => {}
                 _ if self.done => {}
                 _ => {
@@ -375,7 +384,10 @@ mod tests {
         let all = [CERTIFICATE, CLIENT_KEY, CERTIFICATE_VERIFY, CHANGE_CIPHER_SPEC + 100, HANDSHAKE + 100];
         assert_eq!(kinds(&verdict), all);
         flights.finish();
-        assert_eq!(kinds(&flights.take(&last)), [HANDSHAKE + 100], "our last flight was lost");
+        for _ in 1..MAX_ENCRYPTED {
+            assert_eq!(kinds(&flights.take(&last)), [HANDSHAKE + 100], "our last flight was lost");
+        }
+        assert_eq!(flights.take(&last), Verdict::default(), "nobody loses so many");
         assert_eq!(flights.take(&whole(CLIENT_KEY, 3, b"key")), Verdict::default());
     }
 

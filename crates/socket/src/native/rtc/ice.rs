@@ -31,9 +31,10 @@ use crate::{Path, PathKind};
 
 /// The most addresses of the peer that are used: what the switchboard lets through, and those that its checks came from.
 const MAX_REMOTE: usize = 96;
-/// The pace of checks while there is no path: at first, after a second, and after three.
-const PACES: [(Duration, Duration); 3] = [
-    (Duration::ZERO, Duration::from_millis(20)),
+/// The pace of checks while there is no path: at first, and from then on.
+const PACES: [(Duration, Duration); 4] = [
+    (Duration::ZERO, Duration::from_millis(10)),
+    (Duration::from_millis(300), Duration::from_millis(20)),
     (Duration::from_secs(1), Duration::from_millis(50)),
     (Duration::from_secs(3), Duration::from_millis(150)),
 ];

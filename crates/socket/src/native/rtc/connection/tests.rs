@@ -71,7 +71,7 @@ impl World {
     fn connected(seed: u64, loss: u64) -> Self {
         let mut world = Self::new(seed, loss);
         world.signal(|_, sdp| sdp);
-        assert!(world.until(Duration::from_secs(20), World::is_open), "{:?}", world.events);
+        assert!(world.until(Duration::from_secs(20), Self::is_open), "{:?}", world.events);
         world
     }
 
