@@ -1,7 +1,7 @@
 //! What is written around the arena: how to join, who is there, how far away they are and by which path.
 
 use bevy::prelude::*;
-use bevy_coplay::prelude::*;
+use bevy_coplay::{Conditions, prelude::*};
 
 use crate::{chat::peer_name, game::Pilot};
 
@@ -53,6 +53,7 @@ fn title(
     room: Res<Room>,
     state: Res<State<RoomState>>,
     problem: Res<Problem>,
+    paths: Res<LinkConditions>,
     mut title: Single<&mut Text, With<Title>>,
 ) {
     let text = match (state.get(), &problem.0) {
@@ -62,7 +63,10 @@ fn title(
                 Topology::Host if room.is_leader() => "you host",
                 Topology::Host => "hosted",
             };
-            format!("join code  {}   ({role})\nmove WASD   aim mouse   fire click   chat Enter   room Tab", room.code())
+            let worse =
+                if paths.0 == Conditions::PERFECT { String::new() } else { format!("   sends as over {}", paths.0) };
+            let keys = "move WASD   aim mouse   fire click   chat Enter   room Tab   network N";
+            format!("join code  {}   ({role}){worse}\n{keys}", room.code())
         }
         (RoomState::Joining, None) => "joining the room ...".to_owned(),
         (RoomState::Offline, None) => "offline".to_owned(),

@@ -19,6 +19,7 @@ use coplay_socket::{IceTransportPolicy, Network, NetworkConfig, RelayPolicy, Soc
 use crate::{
     blob_policy::BlobPolicy,
     blobs::Blobs,
+    conditions::Applied,
     net::{Clock, Links, Net},
     registry,
     relay::Relay,
@@ -354,13 +355,14 @@ pub(crate) fn join(world: &mut World, asked: &JoinRoom) {
     tracing::debug!("joining {url}");
     let (bulk, shelf) = (world.resource::<BlobPolicy>().config(), world.resource::<Blobs>().shelf.clone());
     let links = NetworkConfig { link: LinkConfig::default(), bulk, shelf };
+    let conditions = world.resource::<Applied>();
     let network = match &asked.connect {
         None => {
             let socket = coplay_socket::connect(SocketConfig { url, ..asked.socket.clone() });
-            Network::start(socket, links)
+            Network::start(conditions.to(socket), links)
         }
         Some(connect) if connect.inline => Network::inline((connect.socket)(&url), links),
-        Some(connect) => Network::start((connect.socket)(&url), links),
+        Some(connect) => Network::start(conditions.to((connect.socket)(&url)), links),
     };
     let net = &mut *world.resource_mut::<Net>();
     net.session = Some(Session::new(now, config));

@@ -9,14 +9,14 @@ use bevy_app::{
 use bevy_ecs::{schedule::IntoScheduleConfigs, world::World};
 use bevy_state::app::{AppExtStates, StatesPlugin};
 use bevy_time::{Fixed, Time, TimePlugin};
-use coplay_proto::signal::IceServer;
+use coplay_proto::{conditioner::Conditions, signal::IceServer};
 use coplay_socket::{IceTransportPolicy, RelayPolicy, Socket};
 
 use crate::{
     absent::Absent,
     apply,
     blob_policy::BlobPolicy,
-    blobs, collect, control,
+    blobs, collect, conditions, control, crowd,
     diagnostics::NetDiagnosticsPlugin,
     events::Parked,
     inputs,
@@ -173,6 +173,16 @@ impl CoplayPlugins {
         self
     }
 
+    /// What the paths to other players are made to be like: [`LinkConditions`]. Default as they are.
+    ///
+    /// Whoever starts the game can say something else: by the environment variable `COPLAY_CONDITIONS` on native, or the
+    /// parameter `conditions` of the page's URL, such as `wifi` or `latency=60ms,loss=2%`. What cannot be read stops the
+    /// game at its start: N0013.
+    pub fn conditions(mut self, conditions: Conditions) -> Self {
+        self.room.conditions = conditions;
+        self
+    }
+
     /// Ticks a second of the fixed loop and of the room, 1 to 240; the nearest of these is taken. Default 60.
     ///
     /// The plugin sets `Time<Fixed>` to it, offline too: leave that alone. It is the same on every peer, and peers whose
@@ -195,11 +205,12 @@ pub struct RoomPlugin {
     join: Option<JoinRoom>,
     tick_rate: u16,
     blobs: Option<BlobPolicy>,
+    conditions: Conditions,
 }
 
 impl Default for RoomPlugin {
     fn default() -> Self {
-        Self { join: None, tick_rate: TICK_RATE, blobs: None }
+        Self { join: None, tick_rate: TICK_RATE, blobs: None, conditions: Conditions::PERFECT }
     }
 }
 
@@ -232,7 +243,16 @@ impl Plugin for RoomPlugin {
         if let Some(policy) = &self.blobs {
             app.insert_resource(policy.clone());
         }
-        app.add_plugins((control::plugin, peers::plugin, join::plugin, kick::plugin, lobby::plugin, settings::plugin));
+        conditions::start(app, self.conditions);
+        app.add_plugins((
+            control::plugin,
+            crowd::plugin,
+            peers::plugin,
+            join::plugin,
+            kick::plugin,
+            lobby::plugin,
+            settings::plugin,
+        ));
         let join = self.join.clone();
         app.add_systems(PreStartup, |world: &mut World| _ = registry::table(world))
             .add_systems(PostStartup, move |world: &mut World| match &join {

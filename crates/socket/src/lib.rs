@@ -37,7 +37,7 @@
 
 mod clock;
 mod conditioned;
-mod default_url;
+mod launch;
 mod lobbies;
 #[cfg(feature = "matchbox")]
 mod matchbox;
@@ -54,8 +54,8 @@ mod native;
 mod web;
 
 pub use clock::now;
-pub use conditioned::Conditioned;
-pub use default_url::default_signaling_url;
+pub use conditioned::{Conditioned, Conditioning};
+pub use launch::{conditions, default_signaling_url};
 pub use lobbies::{LobbyBrowser, LobbyEvent};
 pub use memory::MemoryHub;
 pub use network::{BlobShelf, Network, NetworkConfig, NetworkEvent};

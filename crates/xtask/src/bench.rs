@@ -33,6 +33,12 @@ pub(crate) struct Options {
 
 #[derive(clap::Subcommand)]
 enum What {
+    /// Show what the presets of the conditioner do to frames of a game.
+    Conditions {
+        /// Draw the picture of the docs.
+        #[arg(long)]
+        docs: bool,
+    },
     /// Measure how late small reliable messages are where the path loses some: coplay's events, raw data channels,
     /// `matchbox_socket`, a WebSocket, renet (root, Linux; without root, coplay over its conditioner).
     Loss(loss::Options),
@@ -52,6 +58,7 @@ enum What {
 /// Measures; shows a table, and writes the rows to `target/bench/NAME.json`.
 pub(crate) fn bench(options: &Options) -> Result {
     match &options.what {
+        What::Conditions { docs } => conditions(*docs),
         What::Loss(options) => loss::bench(options),
         What::Narrow(options) => narrow::bench(options),
         What::Nat(options) => nat::bench(options),
@@ -62,6 +69,16 @@ pub(crate) fn bench(options: &Options) -> Result {
             _ => Err("name one program of the benches package, without arguments".to_owned()),
         },
     }
+}
+
+fn conditions(docs: bool) -> Result {
+    let picture = root().join("docs/images/conditions.svg");
+    if !docs {
+        return program("conditions", &[]);
+    }
+    program("conditions", &[picture.as_os_str()])?;
+    say(&format!("drew {}", picture.display()));
+    Ok(())
 }
 
 /// Both servers optimised, each a process of its own.

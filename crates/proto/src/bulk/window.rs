@@ -5,7 +5,7 @@
 //! too. The least that it ever took is the idle path's round trip. So as much is under way as arrives in that time and a
 //! quarter more (as in RFC 6817, the target is a delay and not a loss): an event then takes a quarter of a round trip longer
 //! at the most, which is half of the way that it has. Each round the window becomes what this would have been with the round
-//! trip seen; at most twice, at least an eighth as large. And if a chunk takes twice as long as it may, the window is halved
+//! trip seen; at most twice, at least an eighth as large, and a quarter larger at least while nothing is seen of a queue. And if a chunk takes twice as long as it may, the window is halved
 //! without waiting for its report.
 
 use core::time::Duration;
@@ -23,6 +23,9 @@ const CHUNKS: usize = 16;
 /// not so much that a link takes it for a queue, which holds its rate from 20 ms on.
 const LEAST_DELAY: Duration = Duration::from_millis(5);
 const MOST_DELAY: Duration = Duration::from_millis(15);
+/// How much it grows in a round at least, while nothing is seen of a queue: on a long path what it may be longer is a small part
+/// of the way, and to grow by that alone would take a minute.
+const GROWTH: f64 = 1.25;
 /// How many chunks tell how long they take now: the least of them counts, the others had jitter.
 const SAMPLES: u32 = 4;
 /// After so long without anything under way, the window begins anew.
@@ -207,7 +210,10 @@ impl Window {
                 self.size = (self.size / 2).max(LEAST);
             }
             Probe::Due(_) => {
-                let factor = (target(idle).as_secs_f64() / takes.as_secs_f64().max(1e-6)).clamp(0.125, 2.0);
+                let target = target(idle);
+                let factor = (target.as_secs_f64() / takes.as_secs_f64().max(1e-6)).clamp(0.125, 2.0);
+                let is_idle = takes - idle <= (target - idle) / 4;
+                let factor = if is_idle { factor.max(GROWTH) } else { factor };
                 // It grows only while it is what holds the sender back.
                 if factor < 1.0 || self.limited {
                     self.scale(factor);
