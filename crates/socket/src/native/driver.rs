@@ -140,7 +140,7 @@ impl Driver {
                 Turn::Order(Some(order)) => self.obey(order).await,
                 Turn::Order(None) => return self.stop(&mut buffer).await,
                 Turn::Readable(socket) => self.read(socket, &mut buffer),
-                Turn::Send(lane, Some(bytes)) => self.send(lane, bytes),
+                Turn::Send(lane, Some(bytes)) => self.connection.send(Instant::now(), lane, &bytes),
                 // The caller wants no more of it; the engine says so, too.
                 Turn::Send(_, None) => match orders.recv().await {
                     Some(order) => self.obey(order).await,
@@ -265,15 +265,19 @@ impl Driver {
         }
     }
 
-    fn send(&mut self, lane: Lane, bytes: Bytes) {
-        let now = Instant::now();
-        self.connection.send(now, lane, &bytes);
-        // What else waits goes along.
+    /// Sends what the caller has for the peer: in each turn, so that a flood from there does not keep it here.
+    fn hand_over(&mut self, now: Instant) {
         for _ in 0..BATCH {
             let Ok(bytes) = self.inlets.unreliable.try_recv() else { break };
             self.connection.send(now, Lane::Unreliable, &bytes);
         }
-        self.pass(now);
+        for _ in 0..BATCH {
+            if !self.connection.has_room() {
+                break;
+            }
+            let Ok(bytes) = self.inlets.reliable.try_recv() else { break };
+            self.connection.send(now, Lane::Reliable, &bytes);
+        }
     }
 
     fn elapsed(&mut self) {
@@ -336,6 +340,13 @@ impl Driver {
     /// Does what is left to do after each turn: sends, hands out, and tells the engine what happened.
     async fn settle(&mut self) {
         let now = Instant::now();
+        if self.due() <= now {
+            self.elapsed();
+        }
+        self.state.admitted |= *self.admitted.borrow();
+        if self.state.open && self.state.admitted {
+            self.hand_over(now);
+        }
         self.pass(now);
         while self.state.described
             && let Some(told) = self.servers.poll_told()
