@@ -104,7 +104,11 @@ fn it_refuses_options_that_cannot_work_and_explains_the_others() {
     {
         assert!(help.contains(option), "{option}");
     }
-    assert!(well && help.contains("COPLAY_TURN_SECRET_FILE") && help.contains("listening on ws://"), "{help}");
+    assert!(
+        well && help.contains("COPLAY_TURN_SECRET_FILE")
+            && help.contains("listening on 0.0.0.0:3536 (all interfaces): ws://"),
+        "{help}"
+    );
 }
 
 #[tokio::test]
