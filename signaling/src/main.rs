@@ -35,9 +35,8 @@ const TURN_TTL: Duration = Duration::from_secs(3600);
 /// Signaling for coplay and matchbox_socket 0.15: peers meet in rooms at ws://HOST:PORT/ROOM, and connect directly.
 ///
 /// When it listens, it prints one line: "listening on 0.0.0.0:3536 (all interfaces): ws://127.0.0.1:3536 on this machine".
-/// It stops on SIGINT and SIGTERM, and reads its
-/// certificate anew on SIGHUP. Every option can be given by its environment variable, or in the file of --config, as well:
-/// the command line beats the environment, and that beats the file.
+/// It stops on SIGINT and SIGTERM, and reads its certificate anew on SIGHUP. Every option can be given by its environment
+/// variable, or in the file of --config, as well: the command line beats the environment, and that beats the file.
 #[derive(Debug, Parser)]
 #[allow(clippy::doc_markdown, reason = "the comments are what --help prints")]
 #[command(name = "coplay-signaling", version)]
