@@ -183,6 +183,14 @@ pub enum SocketError {
         /// What the last attempt ended with.
         reason: String,
     },
+    /// That is no address of a signaling server.
+    #[error("{url} is no address of a signaling server: write ws://{host}, or wss:// where the server speaks TLS")]
+    Address {
+        /// What was written.
+        url: String,
+        /// The host in it, with its port, or what to write there.
+        host: String,
+    },
     /// The transport cannot do what a setting asks for: see [`Transport`].
     #[error(
         "the {transport} transport cannot honour `{setting}`: leave that at its default, or choose another transport"
@@ -332,7 +340,8 @@ pub enum RelayPolicy {
 /// The settings of a WebRTC socket.
 #[derive(Clone, Debug)]
 pub struct SocketConfig {
-    /// The room's URL, complete with its query: see [`coplay_proto::signal`].
+    /// The room's URL, complete with its query: see [`coplay_proto::signal`]. `ws:` or `wss:`; `http:` and `https:` stand
+    /// for them, and anything else is [`SocketError::Address`].
     pub url: String,
     /// What makes the connections. Default our own.
     pub transport: Transport,
