@@ -175,7 +175,11 @@ fn measure(stack: Stack, peers: usize, seconds: u32, programs: &Path, place: &Pa
     let lost = |said: &Said| if let Said::Lost { reason, .. } = said { Some(reason.clone()) } else { None };
     let used: Vec<Said> = stacks::heard(&hub, MARK)?;
     if let Some(reason) = used.iter().find_map(lost) {
-        return Err(format!("{} with {peers} guests: the hub lost a guest that was there: {reason}", stack.name()));
+        let fault = format!("{} with {peers} guests: the hub lost one that was there: {reason}", stack.name());
+        if stack == Stack::Coplay {
+            return Err(fault);
+        }
+        say(&format!("  {fault}"));
     }
     Ok(Bereft { row: Row::of(stack, peers, alone, &used, &times, (begin, end)), hub, _server: server, killed })
 }
@@ -186,7 +190,7 @@ fn noticed(hub: &Running, peers: usize, killed: f64) -> Result<Option<f64>> {
     loop {
         let said: Vec<Said> = stacks::heard(hub, MARK)?;
         let times = said.iter().filter_map(|said| if let Said::Lost { at, .. } = said { Some(*at) } else { None });
-        let mut times: Vec<_> = times.map(|at| (at - killed) / 1e3).collect();
+        let mut times: Vec<_> = times.map(|at| (at - killed) / 1e3).filter(|time| *time >= 0.0).collect();
         if times.len() >= peers.div_ceil(2) {
             times.sort_unstable_by(f64::total_cmp);
             return Ok(times.get(peers.div_ceil(2) - 1).map(|time| rounded(*time)));

@@ -49,16 +49,20 @@ fn play() -> Result<(), String> {
 
 /// Sends all back that comes.
 fn lead(mut room: Box<dyn Room>) -> Result<(), String> {
-    let (mut told, mut lost) = (Instant::now(), BTreeSet::<Peer>::new());
-    let mut open = 0;
+    let (mut told, mut open) = (Instant::now(), BTreeSet::<Peer>::new());
+    let mut opened = 0;
     loop {
         while let Some(heard) = room.poll() {
             match heard {
                 Heard::Entered => used("ready"),
-                Heard::Opened(_) => open += 1,
+                Heard::Opened(peer) => {
+                    open.insert(peer);
+                    opened += 1;
+                }
                 Heard::Came(peer, bytes) => room.state(peer, bytes),
                 Heard::Lost(peer, reason) => {
-                    if lost.insert(peer) {
+                    // A peer that never was there is not missed, and one that is gone not twice.
+                    if open.remove(&peer) {
                         say(PROGRAM, &json!({ "event": "lost", "at": time_of_day(), "reason": reason }));
                     }
                 }
@@ -68,7 +72,7 @@ fn lead(mut room: Box<dyn Room>) -> Result<(), String> {
         room.turn();
         if told.elapsed() >= TELL {
             told += TELL;
-            say(PROGRAM, &json!({ "event": "open", "count": open }));
+            say(PROGRAM, &json!({ "event": "open", "count": opened }));
             used("used");
         }
         thread::sleep(LOOK);
@@ -117,7 +121,8 @@ impl Guest {
                         times.push(((start.elapsed().as_secs_f64() - sent) * 1e5).round() / 1e2);
                     }
                 }
-                Heard::Lost(_, reason) | Heard::Failed(reason) => return Err(reason),
+                Heard::Lost(peer, _) => _ = self.hub.take_if(|hub| *hub == peer),
+                Heard::Failed(reason) => return Err(reason),
                 Heard::Entered => {}
             }
         }
