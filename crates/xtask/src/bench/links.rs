@@ -160,7 +160,7 @@ fn measure(stack: Stack, peers: usize, seconds: u32, programs: &Path, place: &Pa
         |said: &[Said]| said.iter().find_map(|said| if let Said::Ready(used) = said { Some(*used) } else { None });
     let alone = stacks::wait(&mut hub, MARK, STARTING, "begin", ready)?;
     let mut guests = side("b")?;
-    let open = |said: &[Said]| said.iter().any(|said| *said == Said::Open { count: peers }).then_some(());
+    let open = |said: &[Said]| said.contains(&Said::Open { count: peers }).then_some(());
     for side in [&mut hub, &mut guests] {
         stacks::wait(side, MARK, OPENING, "connect all", open)
             .map_err(|error| format!("{} with {peers} guests: {error}", stack.name()))?;
