@@ -100,10 +100,6 @@ impl Ledger {
         Some(self.lock().accounts.get_mut(&client)?.packets.take(1, self.packets, now))
     }
 
-    pub(crate) fn has(&self, client: SocketAddr) -> bool {
-        self.lock().accounts.contains_key(&client)
-    }
-
     pub(crate) fn count(&self) -> usize {
         self.lock().accounts.len()
     }
@@ -253,7 +249,7 @@ mod tests {
         leases.extend(open(&ledger, 3, 8));
         assert!(open(&ledger, 4, 9).is_none(), "a fourth of all");
         leases.remove(0);
-        assert!(!ledger.has(client(1)) && ledger.has(client(3)));
+        assert!(ledger.of(client(1)).is_none() && ledger.of(client(3)).is_some());
         assert!(open(&ledger, 2, 9).is_none(), "the client has one");
         assert!(open(&ledger, 1, 9).is_some_and(|_| ledger.count() == 3));
         leases.clear();
@@ -267,7 +263,7 @@ mod tests {
         ledger.close(client(1));
         let second = open(&ledger, 1, 7).unwrap();
         drop(first);
-        assert!(ledger.has(client(1)));
+        assert!(ledger.of(client(1)).is_some());
         second.settle(client(9));
         assert_eq!(ledger.of(client(1)).unwrap().relay, Some(client(9)));
         assert_eq!(ledger.names(|peer| peer == PeerId::from_u128(7)).len(), 1);
