@@ -111,6 +111,11 @@ impl Running {
         }
     }
 
+    /// Has the program stand still (Unix), as if its machine were gone: nobody closes its connections.
+    pub(crate) fn freeze(&self) -> Result {
+        output(Command::new("kill").args(["-STOP", &self.child.id().to_string()])).map(drop)
+    }
+
     /// Waits until the program has ended by itself; false if it is still running after `limit`.
     pub(crate) fn ended_within(&mut self, limit: Duration) -> bool {
         let start = Instant::now();
