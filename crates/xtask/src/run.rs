@@ -137,9 +137,11 @@ impl Running {
     /// The end of what it printed, and where the rest is.
     pub(crate) fn last_words(&self) -> String {
         const LINES: usize = 15;
+        /// Of a line, which may be a long row of figures.
+        const CHARACTERS: usize = 400;
         let Some(path) = &self.log else { return String::new() };
         let log = self.log();
-        let lines: Vec<_> = log.lines().collect();
+        let lines: Vec<_> = log.lines().map(|line| line.chars().take(CHARACTERS).collect::<String>()).collect();
         let last = lines[lines.len().saturating_sub(LINES)..].join("\n    ");
         format!("; the end of {}:\n    {last}", path.display())
     }
