@@ -36,8 +36,8 @@ mod tests {
     #[test]
     fn this_process_takes_something() {
         let before = seconds().expect("Linux tells");
-        let start = std::time::Instant::now();
-        while start.elapsed().as_millis() < 50 {}
+        // It works until its time is told to be more: in steps of 10 ms, and others work, too.
+        while seconds() == Some(before) {}
         assert!(seconds() > Some(before));
         assert!(resident_kb() > Some(100.0) && peak_kb() >= resident_kb());
     }

@@ -1,7 +1,8 @@
 //! What does a host with many guests take of its machine, how late are answers, and how soon does it know that guests are gone?
 //!
-//! The stacks have turns: for each, the guests of one process connect with a hub, play for a while, and are killed; then the
-//! next has its turn while the hub of this one waits for its stack to notice.
+//! The stacks have turns: for each, the guests of one process connect with a hub, play for a while, and are frozen (`SIGSTOP`), so
+//! that nothing closes their connections, as where a machine loses its network; then the next has its turn while the hub of this
+//! one waits for its stack to notice.
 
 use std::{
     path::Path,
@@ -71,7 +72,7 @@ struct Row {
     rtt_p99_ms: f64,
     /// Resident memory of the hub.
     kb_per_link: f64,
-    /// From when the guests were killed until the hub knew of half of them. None: not within 45 s.
+    /// From when the guests were frozen until the hub knew of half of them. None: not within 45 s.
     vanish_seen_s: Option<f64>,
 }
 
@@ -109,12 +110,13 @@ struct Used {
     kb: f64,
 }
 
-/// A hub whose guests were killed.
+/// A hub whose guests were frozen.
 struct Bereft {
     row: Row,
     hub: Running,
+    _guests: Running,
     _server: Option<Running>,
-    killed: f64,
+    since: f64,
 }
 
 /// Measures every stack; an error if coplay does not notice soon that guests are gone.
@@ -134,8 +136,8 @@ pub(crate) fn bench(options: &Options) -> Result {
     }
     steps.next("waiting for the hubs to notice that their guests are gone");
     let mut rows = Vec::new();
-    for Bereft { mut row, hub, killed, .. } in bereft {
-        row.vanish_seen_s = noticed(&hub, row.peers, killed)?;
+    for Bereft { mut row, hub, since, .. } in bereft {
+        row.vanish_seen_s = noticed(&hub, row.peers, since)?;
         rows.push(row);
     }
     println!("{}", overview(&rows));
@@ -170,8 +172,8 @@ fn measure(stack: Stack, peers: usize, seconds: u32, programs: &Path, place: &Pa
     pause(Duration::from_secs(seconds.into()))?;
     let end = since_1970();
     let times: Vec<Said> = stacks::heard(&guests, MARK)?;
-    guests.stop();
-    let killed = since_1970();
+    guests.freeze()?;
+    let since = since_1970();
     let lost = |said: &Said| if let Said::Lost { reason, .. } = said { Some(reason.clone()) } else { None };
     let used: Vec<Said> = stacks::heard(&hub, MARK)?;
     if let Some(reason) = used.iter().find_map(lost) {
@@ -181,21 +183,27 @@ fn measure(stack: Stack, peers: usize, seconds: u32, programs: &Path, place: &Pa
         }
         say(&format!("  {fault}"));
     }
-    Ok(Bereft { row: Row::of(stack, peers, alone, &used, &times, (begin, end)), hub, _server: server, killed })
+    Ok(Bereft {
+        row: Row::of(stack, peers, alone, &used, &times, (begin, end)),
+        hub,
+        _guests: guests,
+        _server: server,
+        since,
+    })
 }
 
 /// After how many seconds a hub knew of half of its guests that they were gone.
-fn noticed(hub: &Running, peers: usize, killed: f64) -> Result<Option<f64>> {
+fn noticed(hub: &Running, peers: usize, since: f64) -> Result<Option<f64>> {
     let start = Instant::now();
     loop {
         let said: Vec<Said> = stacks::heard(hub, MARK)?;
         let times = said.iter().filter_map(|said| if let Said::Lost { at, .. } = said { Some(*at) } else { None });
-        let mut times: Vec<_> = times.map(|at| (at - killed) / 1e3).filter(|time| *time >= 0.0).collect();
+        let mut times: Vec<_> = times.map(|at| (at - since) / 1e3).filter(|time| *time >= 0.0).collect();
         if times.len() >= peers.div_ceil(2) {
             times.sort_unstable_by(f64::total_cmp);
             return Ok(times.get(peers.div_ceil(2) - 1).map(|time| rounded(*time)));
         }
-        if since_1970() - killed > NOTICING.as_secs_f64() * 1e3 && start.elapsed() > Duration::from_secs(2) {
+        if since_1970() - since > NOTICING.as_secs_f64() * 1e3 && start.elapsed() > Duration::from_secs(2) {
             return Ok(None);
         }
         pause(Duration::from_millis(100))?;

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod events;
+#[cfg(not(target_arch = "wasm32"))]
 mod message;
 mod port;
 mod sockets;

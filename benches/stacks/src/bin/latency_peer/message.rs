@@ -3,7 +3,6 @@
 use bytes::Bytes;
 
 /// A message of so many bytes, 8 at least.
-#[cfg(any(not(target_arch = "wasm32"), test))]
 pub(crate) fn write(number: u64, bytes: usize) -> Bytes {
     let mut message = number.to_le_bytes().to_vec();
     message.resize(bytes.max(message.len()), 0);
@@ -11,7 +10,6 @@ pub(crate) fn write(number: u64, bytes: usize) -> Bytes {
 }
 
 /// Its number. None if it is something else.
-#[cfg(any(not(target_arch = "wasm32"), test))]
 pub(crate) fn number(message: &Bytes) -> Option<u64> {
     message.get(..8)?.try_into().ok().map(u64::from_le_bytes)
 }

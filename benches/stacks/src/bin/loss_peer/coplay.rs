@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use coplay_proto::{
     Channel, PeerId,
-    bulk::{Blob, BulkConfig, Fact, Source},
+    bulk::{BulkConfig, Fact},
     link::LinkEvent,
 };
 use coplay_socket::{Network, NetworkConfig, NetworkEvent, RelayPolicy, Socket, SocketConfig, now};
@@ -78,9 +78,10 @@ impl Connection for Coplay {
         self.network.turn(now());
     }
 
+    #[cfg(not(target_arch = "wasm32"))]
     fn bulk(&mut self, bytes: u64) {
         let Some(peer) = self.peer else { return };
-        if let Err(error) = self.network.send_blob(peer, Blob::from_source("level", Level(bytes))) {
+        if let Err(error) = self.network.send_blob(peer, coplay_proto::bulk::Blob::from_source("level", Level(bytes))) {
             tell(&error);
         }
     }
@@ -95,9 +96,11 @@ fn tell(error: &impl std::fmt::Display) {
 }
 
 /// So many bytes, all the same.
+#[cfg(not(target_arch = "wasm32"))]
 struct Level(u64);
 
-impl Source for Level {
+#[cfg(not(target_arch = "wasm32"))]
+impl coplay_proto::bulk::Source for Level {
     fn size(&self) -> u64 {
         self.0
     }

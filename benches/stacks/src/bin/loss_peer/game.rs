@@ -14,6 +14,7 @@ const STATE: u8 = 0xff;
 const STATE_TIME: std::ops::Range<usize> = 1..9;
 
 /// Of bulk, the most bytes of one message: what every WebRTC implementation passes on in one piece.
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) const CHUNK: usize = 16 * 1024;
 
 /// Whether something is bulk, where that has no channel of its own: it is larger than all else.
@@ -31,7 +32,8 @@ pub(crate) trait Connection {
     fn send(&mut self, bytes: Bytes, way: Way);
     /// A frame ends: what was handed over goes out.
     fn end(&mut self) {}
-    /// Sends so many bytes, [`CHUNK`] by [`CHUNK`], beside all else: where the stack can.
+    /// Sends so many bytes, [`CHUNK`] by [`CHUNK`], beside all else: where the stack can. Side A does, which is no page.
+    #[cfg(not(target_arch = "wasm32"))]
     fn bulk(&mut self, bytes: u64) {
         let _ = bytes;
     }
