@@ -161,7 +161,8 @@ mod matchbox {
     #[wasm_bindgen_test]
     fn a_setting_that_it_cannot_honour_is_a_typed_error() {
         let transport = Transport::Matchbox;
-        let config = SocketConfig { transport, ice_transport_policy: IceTransportPolicy::Relay, ..Default::default() };
+        let asked = SocketConfig::new("ws://localhost/room");
+        let config = SocketConfig { transport, ice_transport_policy: IceTransportPolicy::Relay, ..asked };
         let error = SocketError::Unsupported { setting: "ice_transport_policy", transport };
         assert_eq!(connect(config).poll(coplay_socket::now()), Some(SocketEvent::Failed(error)));
     }
