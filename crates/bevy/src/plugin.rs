@@ -177,7 +177,7 @@ impl CoplayPlugins {
         self
     }
 
-    /// What the paths to other players are made to be like: [`LinkConditions`]. Default as they are.
+    /// What the paths to other players are made to be like: [`LinkConditions`](crate::LinkConditions). Default as they are.
     ///
     /// Whoever starts the game can say something else: by the environment variable `COPLAY_CONDITIONS` on native, or the
     /// parameter `conditions` of the page's URL, such as `wifi` or `latency=60ms,loss=2%`. What cannot be read stops the
