@@ -100,6 +100,7 @@ impl Ledger {
         Some(self.lock().accounts.get_mut(&client)?.packets.take(1, self.packets, now))
     }
 
+    #[cfg(test)]
     pub(crate) fn has(&self, client: SocketAddr) -> bool {
         self.lock().accounts.contains_key(&client)
     }
