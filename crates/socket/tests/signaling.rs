@@ -86,12 +86,14 @@ async fn a_dialect_that_was_asked_for_is_the_only_one() {
 async fn an_address_may_be_that_of_a_page_and_one_without_a_scheme_is_told_at_once() {
     let (url, _) = serve(Manner::Coplay).await;
     let page = url.replacen("ws://", "http://", 1);
-    let room = next(&mut *connect(SocketConfig::new(page)), |event| match event {
+    let mut socket = connect(SocketConfig::new(page));
+    let room = next(&mut *socket, |event| match event {
         SocketEvent::Entered(entered) => Some(entered.room),
         SocketEvent::Failed(error) => panic!("{error}"),
         _ => None,
-    });
-    assert_eq!(room.await, "room");
+    })
+    .await;
+    assert_eq!(room, "room");
     let mut socket = connect(SocketConfig::new("localhost:3536/room"));
     let Some(SocketEvent::Failed(error)) = socket.poll(now()) else { panic!("it is tried") };
     assert!(error.to_string().contains("write ws://localhost:3536,"), "{error}");
