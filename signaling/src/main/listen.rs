@@ -29,7 +29,7 @@ fn read(text: &str, examples: &str) -> Result<SocketAddr, String> {
         .map_err(|error| format!("{host} is not known ({error}): write an address and a port, such as {examples}"))?
         .collect();
     // A name such as localhost may have both. Who writes it as a URL is led to either.
-    let best = found.iter().find(|address| address.is_ipv4()).or(found.first());
+    let best = found.iter().find(|address| address.is_ipv4()).or_else(|| found.first());
     best.copied().ok_or_else(|| format!("{host} has no address: write one and a port, such as {examples}"))
 }
 
