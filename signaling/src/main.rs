@@ -45,11 +45,11 @@ struct Options {
     /// A file of options (TOML): their long names without the dashes, such as listen = "0.0.0.0:3536"
     #[arg(long, env = "COPLAY_CONFIG", value_name = "FILE")]
     config: Option<String>,
-    /// Where to listen for WebSockets (TCP): PORT at all IPv4 addresses, or HOST:PORT; port 0 takes any that is free
+    /// Where to listen for WebSockets (TCP): at HOST:PORT, or with PORT alone at all IPv4 addresses; port 0 takes any that is free
     #[arg(
         long,
         env = "COPLAY_LISTEN",
-        value_name = "[ADDRESS:]PORT",
+        value_name = "HOST:PORT",
         value_parser = listen::address,
         default_value_t = every_address()
     )]
@@ -58,7 +58,7 @@ struct Options {
     #[arg(long, env = "COPLAY_PAGE", value_name = "FOLDER")]
     page: Option<PathBuf>,
     /// Where the embedded STUN server listens (UDP) [default: as --listen]
-    #[arg(long, env = "COPLAY_STUN", value_name = "[ADDRESS:]PORT", value_parser = listen::address)]
+    #[arg(long, env = "COPLAY_STUN", value_name = "HOST:PORT", value_parser = listen::address)]
     stun: Option<SocketAddr>,
     /// Do without the embedded STUN server
     #[arg(long, env = "COPLAY_NO_STUN", conflicts_with = "stun")]

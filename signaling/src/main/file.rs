@@ -62,7 +62,7 @@ fn refused(command: &Command, key: &str, argument: &str) -> Option<String> {
     let wrong = matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue);
     let named = format!("--{key}");
     let is_this = match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(option)) => option.split(' ').next() == Some(&named),
+        Some(ContextValue::String(option)) => option.split(' ').next() == Some(named.as_str()),
         _ => false,
     };
     // The first paragraph: what follows is how the command line is used.
