@@ -25,7 +25,8 @@ pub(crate) enum Output {
     Prove { ticket: u64, trial: u64 },
     /// These meet. They are forgotten here.
     Match(Vec<u64>),
-    /// This one is to have a seat in a room that has some to give away. It is forgotten here, until it comes [`back`](Matcher::back).
+    /// This one is to have a seat in a room that has some to give away. It is forgotten here, unless it comes
+    /// [`back`](Matcher::back).
     Fill { ticket: u64, room: u64 },
     /// This one is not there. It is forgotten here.
     Dismiss(u64),

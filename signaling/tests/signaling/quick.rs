@@ -134,8 +134,9 @@ async fn what_makes_no_sense_is_refused_and_a_full_server_says_so() {
     assert_eq!(c.dismissed().await, (SignalError::ServerFull, 4503));
 }
 
-/// So many who are matched, in the order of arrival, and have heard of each other.
-async fn matched(server: &Running, size: u32) -> Vec<Client> {
+/// So many who are matched, in the order of arrival. The first, who leads, has heard of the others.
+async fn matched<const N: usize>(server: &Running) -> [Client; N] {
+    let size = u32::try_from(N).unwrap();
     let mut clients: Vec<Client> = Vec::new();
     for waiting in 1..size {
         clients.push(waits(server, &duel("1", size), waiting, size).await);
@@ -148,7 +149,7 @@ async fn matched(server: &Running, size: u32) -> Vec<Client> {
     for other in others {
         clients[0].hears(ServerMessage::NewPeer(other)).await;
     }
-    clients
+    clients.try_into().unwrap_or_else(|_| panic!("not {N}"))
 }
 
 /// Leaves, which `host` hears.
@@ -170,7 +171,7 @@ async fn joins(server: &Running, size: u32, others: &[&Client]) -> Client {
 #[tokio::test]
 async fn who_left_a_match_of_two_before_it_began_is_replaced_by_who_comes_next() {
     let server = plain();
-    let [mut a, b] = matched(&server, 2).await.try_into().ok().unwrap();
+    let [mut a, b] = matched(&server).await;
     leaves(b, &mut a).await;
     let mut c = joins(&server, 2, &[&a]).await;
     a.hears(ServerMessage::NewPeer(c.me)).await;
@@ -194,7 +195,7 @@ async fn who_left_a_match_of_two_before_it_began_is_replaced_by_who_comes_next()
 #[tokio::test]
 async fn who_left_a_match_of_four_before_it_began_is_replaced_and_no_more_than_that() {
     let server = plain();
-    let [mut a, b, mut c, d] = matched(&server, 4).await.try_into().ok().unwrap();
+    let [mut a, b, mut c, d] = matched(&server).await;
     leaves(b, &mut a).await;
     leaves(d, &mut a).await;
     let e = joins(&server, 4, &[&a, &c]).await;
@@ -211,7 +212,7 @@ async fn who_left_a_match_of_four_before_it_began_is_replaced_and_no_more_than_t
 #[tokio::test]
 async fn a_match_that_began_is_not_filled_again() {
     let server = plain();
-    let [mut a, mut b] = matched(&server, 2).await.try_into().ok().unwrap();
+    let [mut a, mut b] = matched(&server).await;
     a.signal(b.me, offer("x")).await;
     b.hears(ServerMessage::Signal { sender: a.me, data: offer("x") }).await;
     leaves(b, &mut a).await;
@@ -222,7 +223,7 @@ async fn a_match_that_began_is_not_filled_again() {
 async fn a_seat_is_not_kept_for_longer_than_that_while_others_play() {
     let timing = Timing { backfill: Duration::ZERO, ..Timing::default() };
     let server = start(Config { timing, ..Config::local().stun(Stun::Off) });
-    let [mut a, mut b, c] = matched(&server, 3).await.try_into().ok().unwrap();
+    let [mut a, mut b, c] = matched(&server).await;
     a.signal(b.me, offer("x")).await;
     b.hears(ServerMessage::Signal { sender: a.me, data: offer("x") }).await;
     leaves(c, &mut a).await;
@@ -233,7 +234,7 @@ async fn a_seat_is_not_kept_for_longer_than_that_while_others_play() {
 async fn of_two_who_come_at_once_one_gets_the_seat_and_the_other_waits() {
     let server = plain();
     for _ in 0..10 {
-        let [mut a, b] = matched(&server, 2).await.try_into().ok().unwrap();
+        let [mut a, b] = matched(&server).await;
         leaves(b, &mut a).await;
         let path = duel("1", 2);
         let (one, other) = tokio::join!(Client::open(&server, &path, true), Client::open(&server, &path, true));
@@ -256,7 +257,7 @@ async fn of_two_who_come_at_once_one_gets_the_seat_and_the_other_waits() {
 #[tokio::test]
 async fn a_leader_who_left_before_it_began_is_succeeded_and_replaced() {
     let server = plain();
-    let [a, mut b, mut c] = matched(&server, 3).await.try_into().ok().unwrap();
+    let [a, mut b, mut c] = matched(&server).await;
     let gone = a.me;
     a.leave().await;
     let lead = ServerMessage::Leader(Leader { peer: b.me, term: Term(2) });

@@ -78,11 +78,10 @@ async fn next_makes_groups_in_the_order_of_arrival() {
 #[tokio::test]
 async fn a_group_that_lost_somebody_before_the_first_offer_takes_the_next() {
     let server = plain();
-    let mut four = Vec::new();
-    for _ in 0..4 {
-        four.push(Client::stock(&server, "/r?next=4").await);
-    }
-    let [mut a, mut b, c, d] = four.try_into().ok().unwrap();
+    let mut a = Client::stock(&server, "/r?next=4").await;
+    let mut b = Client::stock(&server, "/r?next=4").await;
+    let c = Client::stock(&server, "/r?next=4").await;
+    let d = Client::stock(&server, "/r?next=4").await;
     for other in [b.me, c.me, d.me] {
         a.hears(ServerMessage::NewPeer(other)).await;
     }
@@ -97,13 +96,13 @@ async fn a_group_that_lost_somebody_before_the_first_offer_takes_the_next() {
         a.hears(ServerMessage::PeerLeft(id)).await;
         b.hears(ServerMessage::PeerLeft(id)).await;
     }
-    let mut met = Vec::new();
+    let mut met: Vec<Client> = Vec::new();
     for _ in 0..2 {
         let mut newcomer = Client::stock(&server, "/r?next=4").await;
         a.hears(ServerMessage::NewPeer(newcomer.me)).await;
         b.hears(ServerMessage::NewPeer(newcomer.me)).await;
         if let Some(other) = met.last_mut() {
-            Client::hears(other, ServerMessage::NewPeer(newcomer.me)).await;
+            other.hears(ServerMessage::NewPeer(newcomer.me)).await;
         }
         a.reaches(&mut newcomer).await;
         met.push(newcomer);
