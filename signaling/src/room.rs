@@ -202,7 +202,6 @@ pub(crate) fn open(
     if room.groups.is_empty() {
         return None;
     }
-    room.miss();
     let span = tracing::debug_span!("room", name = room.key.name, next = room.key.next);
     tokio::spawn(room.run(inbox, left).instrument(span));
     Some(commands)
@@ -265,16 +264,6 @@ impl Room {
     fn vacant(&self, number: u64) -> u32 {
         let kept = self.registry.timing().backfill;
         self.groups.get(&number).map_or(0, |group| group.vacant(Instant::now(), kept))
-    }
-
-    /// Those of a match who were not let in are missing, too.
-    fn miss(&mut self) {
-        if self.backfill.is_some()
-            && let Some((number, group)) = self.groups.iter_mut().next().map(|(number, group)| (*number, group))
-        {
-            group.set_vacant(true);
-            self.tidy(number);
-        }
     }
 
     /// Takes somebody into a seat that was lost, if there is one and they may come in; else they are back in the queue.
@@ -464,7 +453,7 @@ impl Room {
         if self.door.locked
             && let Some(group) = self.groups.get_mut(&number)
         {
-            group.set_vacant(false);
+            group.forget_lost();
         }
         let vacant = self.vacant(number);
         if let Some(backfill) = &mut self.backfill {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use coplay_proto::signal::lobby::{Password, QuickMatch};
+use coplay_proto::signal::lobby::QuickMatch;
 use tokio::{
     sync::mpsc::{Sender, WeakUnboundedSender},
     time::Instant,
@@ -77,8 +77,8 @@ impl Fill {
     /// Has them let in at a door. If they are not, they are to go back, and to be sent to no room again.
     pub(crate) fn knock(mut self, door: &mut RoomDoor, secrets: &Secrets, now: Instant) -> Result<Box<Join>, Self> {
         let Some(join) = self.join.take() else { return Err(self) };
-        let password = join.ask.credentials.password.as_ref().map(Password::expose);
-        if door.admit(join.newcomer.from, password, secrets, now).is_ok() {
+        // The room of a match has no password.
+        if door.admit(join.newcomer.from, None, secrets, now).is_ok() {
             return Ok(join);
         }
         (self.join, self.unwelcome) = (Some(join), true);

@@ -106,7 +106,7 @@ impl Matcher {
 
     /// One waits no more.
     pub(crate) fn leave(&mut self, now: Instant, ticket: u64) {
-        let Some(Ticket { wanted, trial }) = self.tickets.remove(&ticket) else { return };
+        let Some(Ticket { wanted, trial, .. }) = self.tickets.remove(&ticket) else { return };
         match trial {
             Some(trial) => self.dissolve(now, trial),
             None => {

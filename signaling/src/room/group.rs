@@ -157,9 +157,9 @@ impl Group {
         if is_late { 0 } else { self.lost.min(self.free()) }
     }
 
-    /// All seats that are free count as those of somebody who is gone; or none of them.
-    pub(crate) fn set_vacant(&mut self, vacant: bool) {
-        self.lost = if vacant { self.free() } else { 0 };
+    /// Nobody who is gone is to be replaced.
+    pub(crate) fn forget_lost(&mut self) {
+        self.lost = 0;
     }
 
     /// Members connect, from now on.

@@ -312,21 +312,31 @@ async fn a_seat_that_is_taken_by_the_rooms_code_or_locked_is_none() {
 }
 
 #[tokio::test]
-async fn whom_a_room_does_not_let_in_waits_for_another_match() {
+async fn whom_a_room_does_not_let_in_waits_for_another_match_and_who_is_removed_is_not_replaced() {
     let server = plain();
-    let knows = |word: &str| Credentials { password: Some(word.into()), ..Credentials::default() };
-    let path = duel("1", 2);
-    let mut a = Client::wait(&server, &path, &knows("x")).await;
-    a.hears(ServerMessage::Waiting(MatchStatus { waiting: 1, size: 2 })).await;
-    let mut b = Client::wait(&server, &path, &knows("x")).await;
-    welcome(&mut a).await;
-    welcome(&mut b).await;
+    let path = duel("1", 3);
+    let elsewhere = async || Client::wait_from(&server, &path, &Credentials::default(), "127.0.0.2").await;
+    let mut a = waits(&server, &path, 1, 3).await;
+    let mut bad = elsewhere().await;
+    bad.hears(ServerMessage::Waiting(MatchStatus { waiting: 2, size: 3 })).await;
+    let mut b = Client::open(&server, &path, true).await.unwrap();
+    for client in [&mut a, &mut bad, &mut b] {
+        welcome(client).await;
+    }
+    a.hears(ServerMessage::NewPeer(bad.me)).await;
     a.hears(ServerMessage::NewPeer(b.me)).await;
     leaves(b, &mut a).await;
-    let mut c = Client::wait(&server, &path, &knows("y")).await;
-    c.hears(ServerMessage::Waiting(MatchStatus { waiting: 1, size: 2 })).await;
-    let mut d = Client::wait(&server, &path, &knows("x")).await;
-    assert_eq!(welcome(&mut d).await.members, [a.me, d.me], "the seat is still there for another");
-    let mut e = Client::wait(&server, &path, &knows("y")).await;
-    assert_eq!((welcome(&mut c).await.members, welcome(&mut e).await.members), (vec![c.me], vec![c.me, e.me]));
+    a.tell(&ClientMessage::Room(RoomCommand::Kick(bad.me))).await;
+    a.hears(ServerMessage::PeerLeft(bad.me)).await;
+    // The seat of b is free, but not for this one.
+    let mut bad = elsewhere().await;
+    bad.hears(ServerMessage::Waiting(MatchStatus { waiting: 1, size: 3 })).await;
+    let _c = joins(&server, 3, &[&a]).await;
+    // There is no other.
+    let mut d = waits(&server, &path, 2, 3).await;
+    let mut e = Client::open(&server, &path, true).await.unwrap();
+    for client in [&mut bad, &mut d] {
+        welcome(client).await;
+    }
+    assert_eq!(welcome(&mut e).await.members, [bad.me, d.me, e.me]);
 }
