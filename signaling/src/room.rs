@@ -1,7 +1,10 @@
 //! How do peers come into a room, speak in it and leave it? One task for each room, which alone knows its members, so
 //! that everything happens in some order and nothing needs a lock.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use axum::extract::ws::Utf8Bytes;
 use bytes::Bytes;
@@ -31,6 +34,7 @@ use crate::{
     drain,
     firewall::Kind,
     metrics::Metrics,
+    quick::{Backfill, Fill},
     registry::{Place, Registry, RoomKey},
     relay::Unrelayed,
     secrets::SeatName,
@@ -49,6 +53,7 @@ const QUEUE: usize = 128;
 #[derive(Debug)]
 pub(crate) enum Command {
     Join(Box<Join>),
+    Fill(Box<Fill>),
     Resume(Box<Resume>),
     Signal { group: u64, from: PeerId, to: PeerId, kind: Kind, frame: Utf8Bytes },
     Leader { group: u64, from: PeerId, command: RoomCommand },
@@ -158,6 +163,10 @@ pub(crate) struct Room {
     groups: HashMap<u64, Group>,
     /// The group that newcomers come into.
     filling: Option<u64>,
+    /// The groups that were full and lost somebody before the two of a pair met: newcomers come into these first.
+    refilling: BTreeSet<u64>,
+    /// Of the room of a quick match: who comes into what was lost in the same way.
+    backfill: Option<Backfill>,
     next_group: u64,
     door: RoomDoor,
     face: Face,
@@ -169,7 +178,12 @@ pub(crate) struct Room {
 
 /// Starts a room with someone at its door, so that no room waits for peers that never come. `None` if nobody of them
 /// was let in, which they are told.
-pub(crate) fn open(key: RoomKey, registry: Arc<Registry>, first: Vec<Join>) -> Option<mpsc::Sender<Command>> {
+pub(crate) fn open(
+    key: RoomKey,
+    registry: Arc<Registry>,
+    first: Vec<Join>,
+    backfill: Option<Backfill>,
+) -> Option<mpsc::Sender<Command>> {
     let (commands, inbox) = mpsc::channel(QUEUE);
     let (departures, left) = mpsc::unbounded_channel();
     let now = Instant::now();
@@ -184,6 +198,8 @@ pub(crate) fn open(key: RoomKey, registry: Arc<Registry>, first: Vec<Join>) -> O
         registry,
         groups: HashMap::new(),
         filling: None,
+        refilling: BTreeSet::new(),
+        backfill,
         next_group: 0,
         returns: Returns::default(),
         commands: commands.clone(),
@@ -214,6 +230,7 @@ impl Room {
                 () = at(overdue) => self.give_up(),
                 Some(command) = commands.recv() => match command {
                     Command::Join(join) => self.join(*join),
+                    Command::Fill(fill) => self.fill(*fill),
                     Command::Resume(resume) => {
                         if let Some((resume, kept)) = self.returns.claim(resume) {
                             self.give_back(*resume, *kept);
@@ -228,6 +245,8 @@ impl Room {
         }
         // First out of the public list: who knocks when the room is forgotten may open it anew, with an entry of its own.
         drop(self.face);
+        // Before the queue has those back who are on the way to a seat.
+        drop(self.backfill);
         self.registry.close(&self.key);
         tracing::debug!("a room is closed: nobody is in it");
         // Who found the room before it closed is in `commands`, and asks again when that is dropped.
@@ -235,15 +254,49 @@ impl Room {
 
     fn join(&mut self, join: Join) {
         let Join { ask, newcomer, kept, reply } = join;
-        let number = match self.filling {
-            Some(number) => number,
-            None => self.next_group,
-        };
+        let number = self.open_group();
         let joined = self.admit(number, &ask, newcomer, kept);
         self.tidy(number);
         // A peer that did not wait for the answer leaves by the seat that comes back.
         if let Err(Ok(entry)) = reply.send(joined) {
             entry.leave();
+        }
+    }
+
+    /// The group that a newcomer comes into.
+    fn open_group(&mut self) -> u64 {
+        while let Some(number) = self.refilling.first().copied() {
+            if self.vacant(number) > 0 {
+                return number;
+            }
+            self.refilling.remove(&number);
+        }
+        self.filling.unwrap_or(self.next_group)
+    }
+
+    /// How many seats of a group are to be filled again.
+    fn vacant(&self, number: u64) -> u32 {
+        let kept = self.registry.timing().backfill;
+        self.groups.get(&number).map_or(0, |group| group.vacant(Instant::now(), kept))
+    }
+
+    /// Takes somebody into a seat that was lost, if there is one and they may come in; else they are back in the queue.
+    fn fill(&mut self, fill: Fill) {
+        if let Some(backfill) = &mut self.backfill {
+            backfill.called();
+        }
+        let number = self.open_group();
+        let seated = match self.vacant(number) {
+            0 => Err(fill),
+            _ => fill.knock(&mut self.door, self.registry.secrets(), Instant::now()),
+        };
+        match seated {
+            Ok(join) => self.join(*join),
+            Err(fill) => {
+                // The queue hears what is free before it has them back.
+                self.tidy(number);
+                drop(fill);
+            }
         }
     }
 
@@ -255,7 +308,9 @@ impl Room {
             let max = self.key.next.or(ask.max).map(|_| capacity);
             Group::new(ask.topology.unwrap_or_default(), max, capacity)
         });
-        self.filling = Some(number);
+        if !self.refilling.contains(&number) {
+            self.filling = Some(number);
+        }
         self.next_group = self.next_group.max(number + 1);
         let grouped = self.key.next.is_some();
         if !(grouped || fresh) {
@@ -276,7 +331,8 @@ impl Room {
             ..Greeting::default()
         };
         group.admit(newcomer, greeting)?;
-        if grouped && group.is_full() {
+        group.came(Instant::now());
+        if grouped && group.is_full() && self.filling == Some(number) {
             self.filling = None;
             self.metrics.matches.add(1);
         }
@@ -371,7 +427,12 @@ impl Room {
         let Some(group) = self.groups.get_mut(&number) else { return };
         let members = group.len();
         match group.forward(from, to, kind, frame) {
-            Ok(()) => self.metrics.signal(kind),
+            Ok(()) => {
+                if matches!(kind, Kind::Offer | Kind::Opaque) {
+                    group.begin(Instant::now());
+                }
+                self.metrics.signal(kind);
+            }
             Err(why) => {
                 self.metrics.dropped(why);
                 tracing::debug!(%from, %to, ?kind, ?why, "a signal is not passed on");
@@ -386,6 +447,9 @@ impl Room {
         let Some(group) = self.groups.get_mut(&number) else { return };
         match group.relay(from, to, kind, frame) {
             Ok((dropped, first)) => {
+                if first {
+                    group.begin(Instant::now());
+                }
                 self.metrics.relay_pairs.add(first.into());
                 if dropped > 0 {
                     self.metrics.unrelayed(Unrelayed::Queue, dropped);
@@ -403,11 +467,26 @@ impl Room {
         self.tidy(number);
     }
 
-    /// Forgets those who are gone and a group that nobody is in, and brings the public list up to date.
+    /// Forgets those who are gone and a group that nobody is in, says which seats are to be filled again, and brings the
+    /// public list up to date.
     fn tidy(&mut self, number: u64) {
         if self.groups.get(&number).is_some_and(Group::is_empty) {
             self.groups.remove(&number);
             self.filling = self.filling.filter(|filling| *filling != number);
+        }
+        if self.door.locked
+            && let Some(group) = self.groups.get_mut(&number)
+        {
+            group.forget_lost();
+        }
+        let vacant = self.vacant(number);
+        if let Some(backfill) = &mut self.backfill {
+            backfill.tell(vacant, &self.commands);
+        }
+        if self.key.next.is_some() && vacant > 0 && self.filling != Some(number) {
+            self.refilling.insert(number);
+        } else {
+            self.refilling.remove(&number);
         }
         let group = self.groups.get(&number);
         self.returns.retain(number, |peer| group.is_some_and(|group| group.has(peer)));

@@ -77,6 +77,10 @@ impl JoinRoom {
     ///
     /// Until there are enough, [`RoomState`] is `Joining`, and [`MatchWaiting`](crate::MatchWaiting) says how many wait;
     /// [`LeaveRoom`] waits no more. It needs `coplay-signaling`: a `matchbox_server` knows no such thing.
+    ///
+    /// `Joined` does not say that all of them are there: one may leave just as the match is made. Its seat goes to the next
+    /// who asks for the same, until some time after the others began to play. So a game may see `Joined` with fewer players
+    /// than it asked for, and [`PeerJoined`](crate::PeerJoined) later, and waits with its start for as many as it needs.
     pub fn quick_match(players: u16) -> Self {
         Self { way: Way::QuickMatch(players), ..Self::new_room() }
     }

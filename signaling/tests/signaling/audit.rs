@@ -274,17 +274,21 @@ async fn row_11_peers_who_come_at_once_are_all_introduced() {
 #[tokio::test]
 async fn row_14_no_group_is_completed_by_somebody_gone() {
     let server = plain();
-    for round in 0..30 {
+    let mut pairs = Vec::new();
+    for round in 1..=30 {
         let path = format!("/r-{round}?next=2");
         let leaver = Client::stock(&server, &path).await;
+        let gone = leaver.me;
         let (mut a, ()) = tokio::join!(Client::stock(&server, &path), leaver.leave());
+        until(&server, Occupancy { rooms: round, peers: 2 * round - 1 }).await;
         let mut b = Client::stock(&server, &path).await;
-        // Either a was matched with the leaver, who had not left then, and hears that it did; or with b.
+        // If a was matched with the leaver, who had not left then, it hears that it did. It meets b in any case.
         match a.next().await {
-            ServerMessage::NewPeer(peer) if peer == b.me => a.reaches(&mut b).await,
-            ServerMessage::PeerLeft(_) => (),
-            other => panic!("{other:?}"),
+            ServerMessage::PeerLeft(peer) if peer == gone => a.hears(ServerMessage::NewPeer(b.me)).await,
+            other => assert_eq!(other, ServerMessage::NewPeer(b.me)),
         }
+        a.reaches(&mut b).await;
+        pairs.push((a, b));
     }
 }
 
