@@ -1,6 +1,6 @@
 //! Which HTTP requests are answered, and when does one become a WebSocket?
 
-use std::{net::SocketAddr, pin::Pin, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -130,19 +130,22 @@ enum Admitted {
 }
 
 impl Admitted {
-    /// Serves its WebSocket. What each kind needs is in a box of its own, or all would take as much as the largest.
-    fn serve(self, socket: WebSocket, coplay: bool, rules: Arc<Rules>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    /// Has its WebSocket served, in a task of its own: the one in which the connection became a WebSocket has places for
+    /// all that took, and each kind needs another size.
+    fn serve(self, socket: WebSocket, coplay: bool, rules: Arc<Rules>) {
         match self {
             Self::Room(entry) => {
                 rules.metrics.joins.add(if coplay { "coplay" } else { "matchbox" }, 1);
-                Box::pin(peer::serve(socket, *entry, coplay, rules))
+                peer::serve(socket, entry, coplay, rules);
             }
-            Self::Lobbies(counted, lobbies) => Box::pin(async move {
-                browse::serve(Line::new(socket, rules), lobbies).await;
-                drop(counted);
-            }),
+            Self::Lobbies(counted, lobbies) => {
+                tokio::spawn(async move {
+                    browse::serve(Line::new(socket, rules), lobbies).await;
+                    drop(counted);
+                });
+            }
             Self::Match(ticket, share) => {
-                Box::pin(waiting::serve(Line::new(socket, rules.clone()), ticket, rules, share))
+                tokio::spawn(waiting::serve(Line::new(socket, rules.clone()), ticket, rules, share));
             }
         }
     }
@@ -213,7 +216,7 @@ async fn enter(State(door): State<Door>, request: Request) -> Response {
     // never comes to be, the seat is dropped.
     let (refusals, rules) = (door.refusals.clone(), door.rules.clone());
     match door.admit(&parts, &offered).await {
-        Ok(admitted) => upgrade.on_upgrade(move |socket| admitted.serve(socket, coplay, rules)),
+        Ok(admitted) => upgrade.on_upgrade(async move |socket| admitted.serve(socket, coplay, rules)),
         Err(error) => match refusals.try_acquire_owned() {
             Ok(permit) if coplay => upgrade.on_upgrade(move |socket| peer::refuse(socket, error, permit, rules)),
             _ => {

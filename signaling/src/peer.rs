@@ -76,22 +76,25 @@ impl End {
     }
 }
 
-/// Carries what the room says to the peer and the other way, until one of them ends it.
-pub(crate) async fn serve(mut socket: WebSocket, mut entry: Entry, coplay: bool, rules: Arc<Rules>) {
-    let Some((seat, inbox, greeting)) = entry.parts() else { return };
-    let peer = seat.peer();
-    let span = tracing::debug_span!("peer", id = %peer);
-    let end = exchange(&mut socket, seat, inbox, greeting, coplay, &rules).instrument(span).await;
-    tracing::debug!(%peer, ?end, "a peer is gone");
-    // The others hear of it now, and not when the closing is through.
-    let place = match end.may_come_back() {
-        // It takes its place along, so that who is away is counted.
-        true => entry.lost(),
-        false => entry.leave(),
-    };
-    // In a box, so that no room is kept for it as long as the peer is there.
-    Box::pin(finish(socket, end, coplay, &rules)).await;
-    drop(place);
+/// Starts a task that carries what the room says to the peer and the other way, until one of them ends it.
+pub(crate) fn serve(mut socket: WebSocket, mut entry: Box<Entry>, coplay: bool, rules: Arc<Rules>) {
+    // No function with arguments: its future would have places for two of each, and it is as long there as the peer.
+    tokio::spawn(async move {
+        let Some((seat, inbox, greeting)) = entry.parts() else { return };
+        let peer = seat.peer();
+        let span = tracing::debug_span!("peer", id = %peer);
+        let end = exchange(&mut socket, seat, inbox, greeting, coplay, &rules).instrument(span).await;
+        tracing::debug!(%peer, ?end, "a peer is gone");
+        // The others hear of it now, and not when the closing is through.
+        let place = match end.may_come_back() {
+            // It takes its place along, so that who is away is counted.
+            true => entry.lost(),
+            false => entry.leave(),
+        };
+        // In a box, so that no room is kept for it as long as the peer is there.
+        Box::pin(finish(socket, end, coplay, &rules)).await;
+        drop(place);
+    });
 }
 
 /// Says `error` to a peer with the subprotocol that was not let in, and closes its WebSocket.

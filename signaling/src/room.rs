@@ -45,14 +45,27 @@ mod returns;
 /// How much may wait to be done in a room; who has more to say waits too.
 const QUEUE: usize = 128;
 
-/// Something to be done in a room.
+/// Something to be done in a room. All in boxes, since each room's queue has places for 32 of them at the least.
 #[derive(Debug)]
 pub(crate) enum Command {
     Join(Box<Join>),
     Resume(Box<Resume>),
-    Signal { group: u64, from: PeerId, to: PeerId, kind: Kind, frame: Utf8Bytes },
-    Leader { group: u64, from: PeerId, command: RoomCommand },
-    Relay { group: u64, from: PeerId, to: PeerId, kind: FrameKind, frame: Bytes },
+    Member(Box<Request>),
+}
+
+/// What a member wants of its group.
+#[derive(Debug)]
+pub(crate) struct Request {
+    group: u64,
+    from: PeerId,
+    what: Wish,
+}
+
+#[derive(Debug)]
+enum Wish {
+    Signal { to: PeerId, kind: Kind, frame: Utf8Bytes },
+    Leader(RoomCommand),
+    Relay { to: PeerId, kind: FrameKind, frame: Bytes },
 }
 
 /// A peer at the door. The room drops `reply` if it is closing; the peer is then to ask again.
@@ -68,7 +81,7 @@ pub(crate) struct Join {
 struct Departure {
     group: u64,
     peer: PeerId,
-    /// What is left behind by a peer that may come back. In a box, since the queue has room for 32 of them at the least.
+    /// What is left behind by a peer that may come back.
     kept: Option<Box<Kept>>,
 }
 
@@ -82,8 +95,9 @@ pub(crate) struct Seat {
     /// When those of its group leave a server that stops.
     turn: u16,
     commands: mpsc::Sender<Command>,
-    // Unbounded, because a departure must never be lost; there is one for each seat, and seats are counted.
-    departures: mpsc::UnboundedSender<Departure>,
+    // Unbounded, because a departure must never be lost; there is one for each seat, and seats are counted. In boxes for
+    // the reason that commands are.
+    departures: mpsc::UnboundedSender<Box<Departure>>,
     /// Rung when the seat is to be given up to the same peer on another WebSocket; only for who may come back.
     bell: Option<Arc<Notify>>,
     kept: Option<Box<Kept>>,
@@ -104,18 +118,23 @@ impl Seat {
 
     /// Has `frame` passed on to another member.
     pub(crate) async fn signal(&self, to: PeerId, kind: Kind, frame: Utf8Bytes) {
-        // A room that is gone has let go of the peer, which it hears by its inbox.
-        let _ = self.commands.send(Command::Signal { group: self.group, from: self.peer, to, kind, frame }).await;
+        self.want(Wish::Signal { to, kind, frame }).await;
     }
 
     /// Has `frame` relayed to another member.
     pub(crate) async fn relay(&self, to: PeerId, kind: FrameKind, frame: Bytes) {
-        let _ = self.commands.send(Command::Relay { group: self.group, from: self.peer, to, kind, frame }).await;
+        self.want(Wish::Relay { to, kind, frame }).await;
     }
 
     /// Wants something of the room.
     pub(crate) async fn command(&self, command: RoomCommand) {
-        let _ = self.commands.send(Command::Leader { group: self.group, from: self.peer, command }).await;
+        self.want(Wish::Leader(command)).await;
+    }
+
+    async fn want(&self, what: Wish) {
+        let request = Request { group: self.group, from: self.peer, what };
+        // A room that is gone has let go of the peer, which it hears by its inbox.
+        let _ = self.commands.send(Command::Member(Box::new(request))).await;
     }
 
     /// Comes when the peer is back on another WebSocket.
@@ -138,7 +157,8 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let _ = self.departures.send(Departure { group: self.group, peer: self.peer, kept: self.kept.take() });
+        let departure = Departure { group: self.group, peer: self.peer, kept: self.kept.take() };
+        let _ = self.departures.send(Box::new(departure));
     }
 }
 
@@ -147,7 +167,8 @@ impl Drop for Seat {
 pub(crate) struct Room {
     key: RoomKey,
     registry: Arc<Registry>,
-    groups: HashMap<u64, Group>,
+    /// In boxes, since the smallest map has places for four.
+    groups: HashMap<u64, Box<Group>>,
     /// The group that newcomers come into.
     filling: Option<u64>,
     next_group: u64,
@@ -155,7 +176,7 @@ pub(crate) struct Room {
     face: Face,
     returns: Returns,
     commands: mpsc::Sender<Command>,
-    departures: mpsc::UnboundedSender<Departure>,
+    departures: mpsc::UnboundedSender<Box<Departure>>,
     metrics: Arc<Metrics>,
 }
 
@@ -167,7 +188,8 @@ pub(crate) fn open(key: RoomKey, registry: Arc<Registry>, first: Vec<Join>) -> O
     let now = Instant::now();
     let (ask, maker) = first.first().map(|join| (join.ask.clone(), join.newcomer.from))?;
     let password = ask.credentials.password.as_ref().and_then(|password| registry.secrets().hash(password.expose()));
-    let mut room = Room {
+    // In a box, or its task would have places for two of it.
+    let mut room = Box::new(Room {
         face: Face::new(key.name.clone(), &ask, maker, now),
         door: RoomDoor::new(password, now),
         metrics: registry.metrics.clone(),
@@ -179,7 +201,7 @@ pub(crate) fn open(key: RoomKey, registry: Arc<Registry>, first: Vec<Join>) -> O
         returns: Returns::default(),
         commands: commands.clone(),
         departures,
-    };
+    });
     for join in first {
         room.join(join);
     }
@@ -192,12 +214,16 @@ pub(crate) fn open(key: RoomKey, registry: Arc<Registry>, first: Vec<Join>) -> O
 }
 
 impl Room {
-    async fn run(mut self, mut commands: mpsc::Receiver<Command>, mut left: mpsc::UnboundedReceiver<Departure>) {
+    async fn run(
+        mut self: Box<Self>,
+        mut commands: mpsc::Receiver<Command>,
+        mut left: mpsc::UnboundedReceiver<Box<Departure>>,
+    ) {
         while !self.groups.is_empty() {
             let overdue = self.returns.deadline();
             tokio::select! {
                 biased;
-                Some(departure) = left.recv() => self.depart(departure),
+                Some(departure) = left.recv() => self.depart(*departure),
                 () = at(overdue) => self.give_up(),
                 Some(command) = commands.recv() => match command {
                     Command::Join(join) => self.join(*join),
@@ -206,9 +232,14 @@ impl Room {
                             self.give_back(*resume, *kept);
                         }
                     }
-                    Command::Signal { group, from, to, kind, frame } => self.signal(group, from, to, kind, frame),
-                    Command::Leader { group, from, command } => self.command(group, from, command),
-                    Command::Relay { group, from, to, kind, frame } => self.relay(group, from, to, kind, frame),
+                    Command::Member(request) => {
+                        let Request { group, from, what } = *request;
+                        match what {
+                            Wish::Signal { to, kind, frame } => self.signal(group, from, to, kind, frame),
+                            Wish::Leader(command) => self.command(group, from, command),
+                            Wish::Relay { to, kind, frame } => self.relay(group, from, to, kind, frame),
+                        }
+                    }
                 },
                 else => break,
             }
@@ -239,7 +270,7 @@ impl Room {
         let fresh = self.groups.is_empty();
         let group = self.groups.entry(number).or_insert_with(|| {
             let max = self.key.next.or(ask.max).map(|_| capacity);
-            Group::new(ask.topology.unwrap_or_default(), max, capacity)
+            Box::new(Group::new(ask.topology.unwrap_or_default(), max, capacity))
         });
         self.filling = Some(number);
         self.next_group = self.next_group.max(number + 1);
@@ -381,7 +412,7 @@ impl Room {
 
     /// Forgets those who are gone and a group that nobody is in, and brings the public list up to date.
     fn tidy(&mut self, number: u64) {
-        if self.groups.get(&number).is_some_and(Group::is_empty) {
+        if self.groups.get(&number).is_some_and(|group| group.is_empty()) {
             self.groups.remove(&number);
             self.filling = self.filling.filter(|filling| *filling != number);
         }
