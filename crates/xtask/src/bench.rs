@@ -9,10 +9,7 @@ use std::{
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{
-    run::{Result, cargo, make_dir, output, root, run, say, table, target},
-    tools,
-};
+use crate::run::{Result, cargo, make_dir, output, root, run, say, table, target};
 
 mod emulated;
 mod loss;
@@ -23,6 +20,7 @@ mod peers;
 mod plot;
 mod relay;
 mod servers;
+mod signaling;
 
 /// What `bench` is asked for.
 #[derive(clap::Args)]
@@ -48,7 +46,8 @@ enum What {
     Nat(nat::Options),
     /// Measure what relaying adds to the round trip, in network namespaces of this machine (root, Linux).
     Relay(relay::Options),
-    /// Measure our signaling server beside an unmodified `matchbox_server`, with 10,000 peers (Linux).
+    /// Measure our signaling server beside an unmodified `matchbox_server`, with 10,000 peers; fails if ours misses one of
+    /// its goals (Linux).
     Signaling,
     /// Run another program of the benches package, such as `session`.
     #[command(external_subcommand)]
@@ -63,7 +62,7 @@ pub(crate) fn bench(options: &Options) -> Result {
         What::Narrow(options) => narrow::bench(options),
         What::Nat(options) => nat::bench(options),
         What::Relay(options) => relay::bench(options),
-        What::Signaling => signaling(),
+        What::Signaling => signaling::bench(),
         What::Program(words) => match words.as_slice() {
             [name] => program(&name.to_string_lossy(), &[]),
             _ => Err("name one program of the benches package, without arguments".to_owned()),
@@ -81,16 +80,13 @@ fn conditions(docs: bool) -> Result {
     Ok(())
 }
 
-/// Both servers optimised, each a process of its own.
-fn signaling() -> Result {
-    let matchbox = tools::matchbox_server()?;
-    run(cargo().args(["build", "--release", "-p", "coplay_signaling", "--bin", "coplay-signaling"]))?;
-    let ours = target()?.join("release/coplay-signaling");
-    program("signaling", &[ours.as_os_str(), matchbox.as_os_str()])
-}
-
 /// Runs a program of the benches package, optimised, that prints rows of JSON, one a line.
 fn program(name: &str, arguments: &[&OsStr]) -> Result {
+    rows_of(name, arguments).map(|_| ())
+}
+
+/// The same; returns the rows as well.
+fn rows_of(name: &str, arguments: &[&OsStr]) -> Result<Vec<Value>> {
     say(&format!("measuring {name}"));
     let mut command = cargo();
     command.args(["run", "--quiet", "--release", "-p", "coplay_benches", "--bin", name, "--"]).args(arguments);
@@ -108,7 +104,8 @@ fn program(name: &str, arguments: &[&OsStr]) -> Result {
         lines.push(row.values().map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)).collect());
     }
     println!("{}", table(&lines));
-    write(name, &rows)
+    write(name, &rows)?;
+    Ok(rows)
 }
 
 /// Writes rows to `target/bench/NAME.json`.
