@@ -9,7 +9,7 @@ use coplay_proto::{
     PeerId,
     signal::{
         ServerMessage, SignalError,
-        lobby::{Password, RoomCommand},
+        lobby::{Lobby, Password, RoomCommand},
         relay::FrameKind,
     },
 };
@@ -17,7 +17,7 @@ use tokio::{
     sync::{Notify, mpsc, oneshot},
     time::{Instant, sleep_until},
 };
-use tracing::Instrument;
+use tracing::{Instrument, field};
 
 pub(crate) use self::returns::{Entry, Kept, Resume};
 use self::{
@@ -90,6 +90,7 @@ struct Departure {
 pub(crate) struct Seat {
     peer: PeerId,
     group: u64,
+    room: Arc<str>,
     /// Whether the peer takes relayed frames.
     relays: bool,
     /// When those of its group leave a server that stops.
@@ -106,6 +107,11 @@ pub(crate) struct Seat {
 impl Seat {
     pub(crate) fn peer(&self) -> PeerId {
         self.peer
+    }
+
+    /// The room's name.
+    pub(crate) fn room(&self) -> &str {
+        &self.room
     }
 
     pub(crate) fn relays(&self) -> bool {
@@ -166,6 +172,8 @@ impl Drop for Seat {
 #[derive(Debug)]
 pub(crate) struct Room {
     key: RoomKey,
+    /// That of `key`, for the seats.
+    name: Arc<str>,
     registry: Arc<Registry>,
     /// In boxes, since the smallest map has places for four.
     groups: HashMap<u64, Box<Group>>,
@@ -193,6 +201,7 @@ pub(crate) fn open(key: RoomKey, registry: Arc<Registry>, first: Vec<Join>) -> O
         face: Face::new(key.name.clone(), &ask, maker, now),
         door: RoomDoor::new(password, now),
         metrics: registry.metrics.clone(),
+        name: key.name.as_str().into(),
         key,
         registry,
         groups: HashMap::new(),
@@ -202,13 +211,17 @@ pub(crate) fn open(key: RoomKey, registry: Arc<Registry>, first: Vec<Join>) -> O
         commands: commands.clone(),
         departures,
     });
-    for join in first {
-        room.join(join);
-    }
+    // Of its own, and not within that of the peer that asked first, which may be gone long before.
+    let span = tracing::debug_span!(parent: None, "room", name = room.key.name, next = room.key.next);
+    span.in_scope(|| {
+        tracing::debug!(from = maker.map(field::display), "a room is made");
+        for join in first {
+            room.join(join);
+        }
+    });
     if room.groups.is_empty() {
         return None;
     }
-    let span = tracing::debug_span!("room", name = room.key.name, next = room.key.next);
     tokio::spawn(room.run(inbox, left).instrument(span));
     Some(commands)
 }
@@ -247,6 +260,7 @@ impl Room {
         // First out of the public list: who knocks when the room is forgotten may open it anew, with an entry of its own.
         drop(self.face);
         self.registry.close(&self.key);
+        tracing::debug!("a room is closed: nobody is in it");
         // Who found the room before it closed is in `commands`, and asks again when that is dropped.
     }
 
@@ -306,7 +320,7 @@ impl Room {
     fn seat(&self, group: u64, peer: PeerId, relays: bool, bell: Option<Arc<Notify>>) -> Seat {
         let (commands, departures) = (self.commands.clone(), self.departures.clone());
         let turn = drain::turn(&self.key.name, group);
-        Seat { peer, group, relays, turn, commands, departures, bell, kept: None }
+        Seat { peer, group, room: self.name.clone(), relays, turn, commands, departures, bell, kept: None }
     }
 
     fn depart(&mut self, Departure { group, peer, kept }: Departure) {
@@ -315,6 +329,8 @@ impl Room {
             Some(kept) => {
                 if let Some((resume, kept)) = self.returns.away(group, peer, kept, until) {
                     self.give_back(*resume, *kept);
+                } else {
+                    tracing::debug!(%peer, "a peer lost its connection, and may come back");
                 }
             }
             None => self.leave(group, peer),
@@ -339,6 +355,7 @@ impl Room {
             relay: self.registry.limits().relay.filter(|_| relays).map(|relay| relay.offer()),
         };
         let greeting = wire::say(&group.welcome(peer, greeting));
+        tracing::debug!(%peer, "a peer is back");
         let bell = Arc::new(Notify::new());
         self.returns.present(number, peer, bell.clone());
         // One that did not wait for the answer is away again: that is what dropping it says.
@@ -368,9 +385,15 @@ impl Room {
         match done {
             Ok(()) => {
                 let lobby = self.face.lobby(group, &self.door, group.len());
+                let Lobby { public, locked, max, metadata, .. } = &lobby;
+                let metadata = metadata.iter().count();
+                tracing::debug!(leader = %from, public, locked, max, metadata, "the leader changed the room");
                 group.tell_all(&ServerMessage::Room(Box::new(lobby)));
             }
-            Err(error) => group.tell(from, &ServerMessage::Denied(error)),
+            Err(error) => {
+                tracing::debug!(peer = %from, error = error.to_string(), "a command is not done");
+                group.tell(from, &ServerMessage::Denied(error));
+            }
         }
         self.tidy(number);
     }
@@ -404,8 +427,9 @@ impl Room {
     }
 
     fn leave(&mut self, number: u64, peer: PeerId) {
-        if let Some(group) = self.groups.get_mut(&number) {
+        if let Some(group) = self.groups.get_mut(&number).filter(|group| group.has(peer)) {
             group.leave(peer);
+            tracing::debug!(%peer, members = group.len(), "a peer left");
         }
         self.tidy(number);
     }

@@ -235,7 +235,7 @@ impl JoinRoom {
     }
 
     fn url(&self) -> String {
-        let server = self.signaling.clone().unwrap_or_else(coplay_socket::default_signaling_url);
+        let server = self.server();
         if let Way::QuickMatch(players) = self.way {
             let Listing { game, version, .. } = self.listing.clone();
             return QuickMatch { game, version, size: players.into(), topology: self.topology }.url(&server);
@@ -261,6 +261,11 @@ impl JoinRoom {
         }
         self.listing.append_to(&mut url);
         url
+    }
+
+    /// The signaling server.
+    fn server(&self) -> String {
+        self.signaling.clone().unwrap_or_else(coplay_socket::default_signaling_url)
     }
 
     /// How many players the room takes.
@@ -373,6 +378,7 @@ pub(crate) fn join(world: &mut World, asked: &JoinRoom) {
     let room = &mut *world.resource_mut::<Room>();
     room.topology = asked.topology;
     room.code = asked.name().to_owned();
+    room.server = asked.server();
     room::set_state(world, RoomState::Joining);
 }
 

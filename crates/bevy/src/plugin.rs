@@ -6,7 +6,11 @@ use bevy_app::{
     App, FixedLast, FixedPreUpdate, Last, Plugin, PluginGroup, PluginGroupBuilder, PostStartup, PostUpdate, PreStartup,
     PreUpdate,
 };
-use bevy_ecs::{schedule::IntoScheduleConfigs, world::World};
+use bevy_ecs::{
+    resource::Resource,
+    schedule::{IntoScheduleConfigs, common_conditions::resource_exists},
+    world::World,
+};
 use bevy_state::app::{AppExtStates, StatesPlugin};
 use bevy_time::{Fixed, Time, TimePlugin};
 use coplay_proto::{conditioner::Conditions, signal::IceServer};
@@ -256,9 +260,11 @@ impl Plugin for RoomPlugin {
         let join = self.join.clone();
         app.add_systems(PreStartup, |world: &mut World| _ = registry::table(world))
             .add_systems(PostStartup, move |world: &mut World| match &join {
+                Some(asked) if cfg!(target_arch = "wasm32") => world.insert_resource(Due(asked.clone(), FIRST_FRAMES)),
                 Some(asked) => join::join(world, asked),
                 None => offline::enter(world),
             })
+            .add_systems(Last, join_when_due.run_if(resource_exists::<Due>))
             .add_systems(PreUpdate, net::poll.in_set(NetSystems::Poll))
             .add_systems(PreUpdate, apply::apply.in_set(NetSystems::Apply))
             .add_systems(FixedPreUpdate, inputs::say.after(NetSystems::Input))
@@ -266,5 +272,26 @@ impl Plugin for RoomPlugin {
             .add_systems(PostUpdate, collect::collect.in_set(NetSystems::Collect))
             .add_systems(PostUpdate, collect::flush.in_set(NetSystems::Flush))
             .add_systems(Last, net::part);
+    }
+}
+
+/// A page stands still for seconds in its first frames, while it makes what it draws with. Who is in a room by then does not
+/// answer those who want to connect, and is relayed or given up.
+const FIRST_FRAMES: u32 = 5;
+
+/// The room that is joined in so many frames.
+#[derive(Resource)]
+struct Due(JoinRoom, u32);
+
+fn join_when_due(world: &mut World) {
+    let due = &mut *world.resource_mut::<Due>();
+    due.1 = due.1.saturating_sub(1);
+    if due.1 == 0
+        && let Some(Due(asked, _)) = world.remove_resource::<Due>()
+        // The game may have decided otherwise.
+        && world.resource::<Room>().state == RoomState::Joining
+        && world.non_send::<Links>().0.is_none()
+    {
+        join::join(world, &asked);
     }
 }

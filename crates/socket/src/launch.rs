@@ -5,7 +5,8 @@ use coplay_proto::conditioner::{Conditions, ConditionsError};
 /// Where a signaling server on this machine listens.
 const LOCAL: &str = "ws://127.0.0.1:3536";
 
-/// The signaling server to use if the game names none: `ws://HOST:PORT` or `wss://HOST:PORT`.
+/// The signaling server to use if the game names none: `ws://HOST:PORT` or `wss://HOST:PORT`; what was said is given back as
+/// it is, and `http:` and `https:` are understood where it is used.
 ///
 /// On native, the environment variable `COPLAY_SIGNALING`, else `ws://127.0.0.1:3536`. In the browser, the parameter
 /// `signaling` of the page's URL, else the host and port that the page is from, with `wss` if it came by `https`.

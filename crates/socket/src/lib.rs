@@ -35,6 +35,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod address;
 mod clock;
 mod conditioned;
 mod launch;
@@ -47,6 +48,7 @@ mod rendezvous;
 mod signaller;
 mod socket;
 mod switchboard;
+mod unavailable;
 
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
@@ -69,7 +71,11 @@ pub use socket::{
 /// Enters the room at [`SocketConfig::url`] by its signaling server, and connects with its peers by WebRTC.
 ///
 /// Returns at once; what becomes of it comes out of [`Socket::poll`].
-pub fn connect(config: SocketConfig) -> Box<dyn Socket> {
+pub fn connect(mut config: SocketConfig) -> Box<dyn Socket> {
+    match address::websocket(&config.url) {
+        Ok(url) => config.url = url,
+        Err(error) => return Box::new(unavailable::Unavailable(Some(error))),
+    }
     #[cfg(not(target_arch = "wasm32"))]
     return native::connect(config, None);
     #[cfg(target_arch = "wasm32")]

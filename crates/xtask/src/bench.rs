@@ -11,7 +11,11 @@ use serde_json::Value;
 
 use crate::run::{Result, cargo, make_dir, output, root, run, say, table, target};
 
+mod bulk;
+mod connect;
 mod emulated;
+mod latency;
+mod links;
 mod loss;
 mod narrow;
 mod nat;
@@ -19,8 +23,10 @@ mod netns;
 mod peers;
 mod plot;
 mod relay;
+mod rooms;
 mod servers;
 mod signaling;
+mod stacks;
 
 /// What `bench` is asked for.
 #[derive(clap::Args)]
@@ -37,6 +43,16 @@ enum What {
         #[arg(long)]
         docs: bool,
     },
+    /// Measure how fast 64 MiB get to another peer, native and in a browser, and how late events are beside them: coplay, `webrtc`,
+    /// a WebSocket (Linux).
+    Bulk(bulk::Options),
+    /// Measure how long connections take from making a socket to the first event, and how many come to nothing, over loopback
+    /// and over a path of 50 ms without and with loss (that takes root, Linux).
+    Connect(connect::Options),
+    /// Measure round trips of small messages over loopback: coplay's socket and events, UDP, `webrtc`, `matchbox_socket`.
+    Latency(latency::Options),
+    /// Measure what a host with 16 and with 64 guests takes of its machine, and how soon it knows that they are gone (Linux).
+    Links(links::Options),
     /// Measure how late small reliable messages are where the path loses some: coplay's events, raw data channels,
     /// `matchbox_socket`, a WebSocket, renet (root, Linux; without root, coplay over its conditioner).
     Loss(loss::Options),
@@ -46,6 +62,8 @@ enum What {
     Nat(nat::Options),
     /// Measure what relaying adds to the round trip, in network namespaces of this machine (root, Linux).
     Relay(relay::Options),
+    /// Measure what each peer of a room sends, receives and computes: meshes of 2 to 16, hosts of 2 to 64 (Linux).
+    Rooms(rooms::Options),
     /// Measure our signaling server beside an unmodified `matchbox_server`, with 10,000 peers; fails if ours misses one of
     /// its goals (Linux).
     Signaling,
@@ -58,10 +76,15 @@ enum What {
 pub(crate) fn bench(options: &Options) -> Result {
     match &options.what {
         What::Conditions { docs } => conditions(*docs),
+        What::Bulk(options) => bulk::bench(options),
+        What::Connect(options) => connect::bench(options),
+        What::Latency(options) => latency::bench(options),
+        What::Links(options) => links::bench(options),
         What::Loss(options) => loss::bench(options),
         What::Narrow(options) => narrow::bench(options),
         What::Nat(options) => nat::bench(options),
         What::Relay(options) => relay::bench(options),
+        What::Rooms(options) => rooms::bench(options),
         What::Signaling => signaling::bench(),
         What::Program(words) => match words.as_slice() {
             [name] => program(&name.to_string_lossy(), &[]),

@@ -16,7 +16,7 @@ use crate::{
 
 /// Plays through the menu.
 pub(crate) fn lobby() -> Result {
-    let mut steps = Steps::new(9);
+    let mut steps = Steps::new(10);
     let arena = Arena::build(&mut steps, false)?;
     steps.next("opening two browsers");
     let site = Site::start(arena.page.clone(), SocketAddr::from(([127, 0, 0, 1], 0)))?;
@@ -56,6 +56,20 @@ pub(crate) fn lobby() -> Result {
     choose(&anna, "Do not say that it is for beginners")?;
     bert.until_unspoken(&code)?;
     choose(&bert, "List all rooms")?;
+
+    steps.next("anna lets nobody in, then takes the room off the list, and puts it back");
+    bert.until_spoken(&[&code])?;
+    choose(&anna, "Let nobody else in")?;
+    anna.until_spoken(&["Let others in"])?;
+    choose(&bert, &format!("Join {code}"))?;
+    bert.until_spoken(&["password: _"])?;
+    bert.press(&format!("sesame{ENTER}"))?;
+    bert.until_spoken(&["coplay arena\n", "locked"])?;
+    choose(&anna, "Let others in")?;
+    choose(&anna, "Take it off the public list")?;
+    bert.until_unspoken(&format!("Join {code}"))?;
+    choose(&anna, "Put it into the public list")?;
+    bert.until_spoken(&[&format!("Join {code}")])?;
     choose(&anna, "Leave the room")?;
     anna.until_spoken(&["coplay arena\n", "Quick match"])?;
 
@@ -76,6 +90,10 @@ pub(crate) fn lobby() -> Result {
     for page in [&anna, &bert] {
         page.until_spoken(&["coplay arena\n", "Quick match"])?;
     }
+    choose(&anna, "Quick match for 3")?;
+    anna.until_spoken(&["joining", "1 of 3 players"])?;
+    choose(&anna, "Cancel")?;
+    anna.until_spoken(&["coplay arena\n", "Quick match"])?;
     choose(&anna, "Quick match for 3")?;
     anna.until_spoken(&["joining", "1 of 3 players"])?;
     choose(&bert, "Quick match for 3")?;
@@ -123,11 +141,7 @@ fn same(one: &str, other: &str) -> Result {
 /// Waits until a page knows of another player, and closes its menu again.
 fn until_joined(page: &Page<'_>, other: &str) -> Result {
     page.press(TAB)?;
-    page.until_spoken(&["this room"])?;
-    let leads = page.spoken()?.contains("Remove");
-    if leads {
-        page.until_spoken(&[&format!("Remove {other}")])?;
-    }
+    page.until_spoken(&["this room, with", other])?;
     page.press(TAB)?;
     page.until_spoken(&["playing in room"]).map(drop)
 }

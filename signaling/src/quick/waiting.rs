@@ -17,6 +17,7 @@ const JUST_HEARD: Duration = Duration::from_secs(2);
 
 /// Waits, and goes on in the room that comes of it.
 pub(crate) async fn serve(mut line: Line, mut ticket: Ticket, rules: Arc<Rules>, share: Share) {
+    tracing::debug!("waits for a quick match");
     let outcome = wait(&mut line, &mut ticket).await;
     drop((ticket, share));
     match outcome {

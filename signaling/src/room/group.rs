@@ -297,6 +297,7 @@ impl Group {
         }
         self.term.0 = self.term.0.saturating_add(1);
         let Some(leader) = self.leader() else { return };
+        tracing::debug!(leader = %leader.peer, term = leader.term.0, "another leads");
         for member in self.members.iter().filter(|member| member.coplay) {
             member.say(&ServerMessage::Leader(leader), &mut self.slow);
         }

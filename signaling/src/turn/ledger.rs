@@ -122,14 +122,20 @@ impl Ledger {
         let mut books = self.lock();
         let named = books.accounts.iter().filter(|(_, account)| account.username == username);
         let clients: Vec<_> = named.map(|(client, _)| *client).collect();
-        for client in clients {
-            books.close(client, None);
+        let closed: Vec<_> =
+            clients.into_iter().filter_map(|client| Some((client, books.close(client, None)?))).collect();
+        drop(books);
+        for (client, account) in closed {
+            account.ended(client);
         }
     }
 
     /// Strikes an allocation out whose relay is just being closed.
     pub(crate) fn close(&self, client: SocketAddr) {
-        self.lock().close(client, None);
+        let closed = self.lock().close(client, None);
+        if let Some(account) = closed {
+            account.ended(client);
+        }
     }
 
     /// Notes permissions for these addresses; false if that is too many.
@@ -152,19 +158,29 @@ impl Ledger {
     }
 }
 
+impl Account {
+    /// Says that it is over, if it ever began.
+    fn ended(&self, client: SocketAddr) {
+        if let Some(relay) = self.relay {
+            tracing::debug!(id = %self.peer, from = %client, %relay, "a TURN allocation ended");
+        }
+    }
+}
+
 impl Books {
-    fn close(&mut self, client: SocketAddr, number: Option<u64>) {
+    fn close(&mut self, client: SocketAddr, number: Option<u64>) -> Option<Account> {
         let closes = |account: &Account| number.is_none_or(|number| account.number == number);
         if !self.accounts.get(&client).is_some_and(closes) {
-            return;
+            return None;
         }
-        let Some(Account { peer, .. }) = self.accounts.remove(&client) else { return };
-        if let Some(held) = self.peers.get_mut(&peer) {
+        let account = self.accounts.remove(&client)?;
+        if let Some(held) = self.peers.get_mut(&account.peer) {
             *held = held.saturating_sub(1);
             if *held == 0 {
-                self.peers.remove(&peer);
+                self.peers.remove(&account.peer);
             }
         }
+        Some(account)
     }
 }
 
@@ -181,7 +197,10 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.ledger.lock().close(self.client, Some(self.number));
+        let closed = self.ledger.lock().close(self.client, Some(self.number));
+        if let Some(account) = closed {
+            account.ended(self.client);
+        }
     }
 }
 
