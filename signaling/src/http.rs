@@ -2,7 +2,6 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    pin::Pin,
     sync::Arc,
 };
 
@@ -135,20 +134,25 @@ enum Admitted {
 }
 
 impl Admitted {
-    /// Serves its WebSocket. What each kind needs is in a box of its own, or all would take as much as the largest.
-    fn serve(self, socket: WebSocket, coplay: bool, rules: Arc<Rules>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    /// Has its WebSocket served, in a task of its own: the one in which the connection became a WebSocket has places for
+    /// all that took, and each kind needs another size.
+    fn serve(self, socket: WebSocket, coplay: bool, rules: Arc<Rules>) {
         match self {
             Self::Room(entry) => {
                 rules.metrics.joins.add(if coplay { "coplay" } else { "matchbox" }, 1);
-                Box::pin(peer::serve(socket, *entry, coplay, rules))
+                peer::serve(socket, entry, coplay, rules);
             }
-            Self::Lobbies(counted, lobbies) => Box::pin(async move {
-                tracing::debug!("looks at the public list");
-                browse::serve(Line::new(socket, rules), lobbies).await;
-                drop(counted);
-            }),
+            Self::Lobbies(counted, lobbies) => {
+                let browsing = async move {
+                    tracing::debug!("looks at the public list");
+                    browse::serve(Line::new(socket, rules), lobbies).await;
+                    drop(counted);
+                };
+                tokio::spawn(browsing.in_current_span());
+            }
             Self::Match(ticket, share) => {
-                Box::pin(waiting::serve(Line::new(socket, rules.clone()), ticket, rules, share))
+                let waiting = waiting::serve(Line::new(socket, rules.clone()), ticket, rules, share);
+                tokio::spawn(waiting.in_current_span());
             }
         }
     }
@@ -225,7 +229,10 @@ async fn enter(State(door): State<Door>, request: Request) -> Response {
     // never comes to be, the seat is dropped.
     let (refusals, rules) = (door.refusals.clone(), door.rules.clone());
     match door.admit(&parts, &offered, from).instrument(span.clone()).await {
-        Ok(admitted) => upgrade.on_upgrade(move |socket| admitted.serve(socket, coplay, rules).instrument(span)),
+        Ok(admitted) => upgrade.on_upgrade(move |socket| {
+            let serve = async move { admitted.serve(socket, coplay, rules) };
+            serve.instrument(span)
+        }),
         Err(error) => {
             tracing::debug!(parent: &span, path = parts.uri.path(), error = error.to_string(), "is not let in");
             match refusals.try_acquire_owned() {

@@ -9,7 +9,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, watch},
     time::{Instant, sleep_until, timeout},
 };
-use tracing::{Span, field};
+use tracing::{Instrument, Span, field};
 
 use crate::{
     Limits, Timing,
@@ -89,23 +89,27 @@ impl fmt::Display for End {
     }
 }
 
-/// Carries what the room says to the peer and the other way, until one of them ends it. What is logged meanwhile is within
-/// the span of whoever calls this, which has fields for the id and the room.
-pub(crate) async fn serve(mut socket: WebSocket, mut entry: Entry, coplay: bool, rules: Arc<Rules>) {
-    let Some((seat, inbox, greeting)) = entry.parts() else { return };
-    Span::current().record("id", field::display(seat.peer())).record("room", seat.room());
-    tracing::debug!(coplay, back = greeting.is_some(), "is in a room");
-    let end = exchange(&mut socket, seat, inbox, greeting, coplay, &rules).await;
-    tracing::debug!(why = end.to_string(), "is closed");
-    // The others hear of it now, and not when the closing is through.
-    let place = match end.may_come_back() {
-        // It takes its place along, so that who is away is counted.
-        true => entry.lost(),
-        false => entry.leave(),
+/// Starts a task that carries what the room says to the peer and the other way, until one of them ends it. What is logged
+/// meanwhile is within the span of whoever calls this, which has fields for the id and the room.
+pub(crate) fn serve(mut socket: WebSocket, mut entry: Box<Entry>, coplay: bool, rules: Arc<Rules>) {
+    // No function with arguments: its future would have places for two of each, and it is as long there as the peer.
+    let serving = async move {
+        let Some((seat, inbox, greeting)) = entry.parts() else { return };
+        Span::current().record("id", field::display(seat.peer())).record("room", seat.room());
+        tracing::debug!(coplay, back = greeting.is_some(), "is in a room");
+        let end = exchange(&mut socket, seat, inbox, greeting, coplay, &rules).await;
+        tracing::debug!(why = end.to_string(), "is closed");
+        // The others hear of it now, and not when the closing is through.
+        let place = match end.may_come_back() {
+            // It takes its place along, so that who is away is counted.
+            true => entry.lost(),
+            false => entry.leave(),
+        };
+        // In a box, so that no room is kept for it as long as the peer is there.
+        Box::pin(finish(socket, end, coplay, &rules)).await;
+        drop(place);
     };
-    // In a box, so that no room is kept for it as long as the peer is there.
-    Box::pin(finish(socket, end, coplay, &rules)).await;
-    drop(place);
+    tokio::spawn(serving.in_current_span());
 }
 
 /// Says `error` to a peer with the subprotocol that was not let in, and closes its WebSocket.

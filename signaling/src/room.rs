@@ -49,15 +49,28 @@ mod returns;
 /// How much may wait to be done in a room; who has more to say waits too.
 const QUEUE: usize = 128;
 
-/// Something to be done in a room.
+/// Something to be done in a room. All in boxes, since each room's queue has places for 32 of them at the least.
 #[derive(Debug)]
 pub(crate) enum Command {
     Join(Box<Join>),
     Fill(Box<Fill>),
     Resume(Box<Resume>),
-    Signal { group: u64, from: PeerId, to: PeerId, kind: Kind, frame: Utf8Bytes },
-    Leader { group: u64, from: PeerId, command: RoomCommand },
-    Relay { group: u64, from: PeerId, to: PeerId, kind: FrameKind, frame: Bytes },
+    Member(Box<Request>),
+}
+
+/// What a member wants of its group.
+#[derive(Debug)]
+pub(crate) struct Request {
+    group: u64,
+    from: PeerId,
+    what: Wish,
+}
+
+#[derive(Debug)]
+enum Wish {
+    Signal { to: PeerId, kind: Kind, frame: Utf8Bytes },
+    Leader(RoomCommand),
+    Relay { to: PeerId, kind: FrameKind, frame: Bytes },
 }
 
 /// A peer at the door. The room drops `reply` if it is closing; the peer is then to ask again.
@@ -73,7 +86,7 @@ pub(crate) struct Join {
 struct Departure {
     group: u64,
     peer: PeerId,
-    /// What is left behind by a peer that may come back. In a box, since the queue has room for 32 of them at the least.
+    /// What is left behind by a peer that may come back.
     kept: Option<Box<Kept>>,
 }
 
@@ -88,8 +101,9 @@ pub(crate) struct Seat {
     /// When those of its group leave a server that stops.
     turn: u16,
     commands: mpsc::Sender<Command>,
-    // Unbounded, because a departure must never be lost; there is one for each seat, and seats are counted.
-    departures: mpsc::UnboundedSender<Departure>,
+    // Unbounded, because a departure must never be lost; there is one for each seat, and seats are counted. In boxes for
+    // the reason that commands are.
+    departures: mpsc::UnboundedSender<Box<Departure>>,
     /// Rung when the seat is to be given up to the same peer on another WebSocket; only for who may come back.
     bell: Option<Arc<Notify>>,
     kept: Option<Box<Kept>>,
@@ -115,18 +129,23 @@ impl Seat {
 
     /// Has `frame` passed on to another member.
     pub(crate) async fn signal(&self, to: PeerId, kind: Kind, frame: Utf8Bytes) {
-        // A room that is gone has let go of the peer, which it hears by its inbox.
-        let _ = self.commands.send(Command::Signal { group: self.group, from: self.peer, to, kind, frame }).await;
+        self.want(Wish::Signal { to, kind, frame }).await;
     }
 
     /// Has `frame` relayed to another member.
     pub(crate) async fn relay(&self, to: PeerId, kind: FrameKind, frame: Bytes) {
-        let _ = self.commands.send(Command::Relay { group: self.group, from: self.peer, to, kind, frame }).await;
+        self.want(Wish::Relay { to, kind, frame }).await;
     }
 
     /// Wants something of the room.
     pub(crate) async fn command(&self, command: RoomCommand) {
-        let _ = self.commands.send(Command::Leader { group: self.group, from: self.peer, command }).await;
+        self.want(Wish::Leader(command)).await;
+    }
+
+    async fn want(&self, what: Wish) {
+        let request = Request { group: self.group, from: self.peer, what };
+        // A room that is gone has let go of the peer, which it hears by its inbox.
+        let _ = self.commands.send(Command::Member(Box::new(request))).await;
     }
 
     /// Comes when the peer is back on another WebSocket.
@@ -149,7 +168,8 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let _ = self.departures.send(Departure { group: self.group, peer: self.peer, kept: self.kept.take() });
+        let departure = Departure { group: self.group, peer: self.peer, kept: self.kept.take() };
+        let _ = self.departures.send(Box::new(departure));
     }
 }
 
@@ -160,7 +180,8 @@ pub(crate) struct Room {
     /// That of `key`, for the seats.
     name: Arc<str>,
     registry: Arc<Registry>,
-    groups: HashMap<u64, Group>,
+    /// In boxes, since the smallest map has places for four.
+    groups: HashMap<u64, Box<Group>>,
     /// The group that newcomers come into.
     filling: Option<u64>,
     /// The groups that were full and lost somebody before the two of a pair met: newcomers come into these first.
@@ -172,7 +193,7 @@ pub(crate) struct Room {
     face: Face,
     returns: Returns,
     commands: mpsc::Sender<Command>,
-    departures: mpsc::UnboundedSender<Departure>,
+    departures: mpsc::UnboundedSender<Box<Departure>>,
     metrics: Arc<Metrics>,
 }
 
@@ -189,7 +210,8 @@ pub(crate) fn open(
     let now = Instant::now();
     let (ask, maker) = first.first().map(|join| (join.ask.clone(), join.newcomer.from))?;
     let password = ask.credentials.password.as_ref().and_then(|password| registry.secrets().hash(password.expose()));
-    let mut room = Room {
+    // In a box, or its task would have places for two of it.
+    let mut room = Box::new(Room {
         face: Face::new(key.name.clone(), &ask, maker, now),
         door: RoomDoor::new(password, now),
         metrics: registry.metrics.clone(),
@@ -204,7 +226,7 @@ pub(crate) fn open(
         returns: Returns::default(),
         commands: commands.clone(),
         departures,
-    };
+    });
     // Of its own, and not within that of the peer that asked first, which may be gone long before.
     let span = tracing::debug_span!(parent: None, "room", name = room.key.name, next = room.key.next);
     span.in_scope(|| {
@@ -221,12 +243,16 @@ pub(crate) fn open(
 }
 
 impl Room {
-    async fn run(mut self, mut commands: mpsc::Receiver<Command>, mut left: mpsc::UnboundedReceiver<Departure>) {
+    async fn run(
+        mut self: Box<Self>,
+        mut commands: mpsc::Receiver<Command>,
+        mut left: mpsc::UnboundedReceiver<Box<Departure>>,
+    ) {
         while !self.groups.is_empty() {
             let overdue = self.returns.deadline();
             tokio::select! {
                 biased;
-                Some(departure) = left.recv() => self.depart(departure),
+                Some(departure) = left.recv() => self.depart(*departure),
                 () = at(overdue) => self.give_up(),
                 Some(command) = commands.recv() => match command {
                     Command::Join(join) => self.join(*join),
@@ -236,9 +262,14 @@ impl Room {
                             self.give_back(*resume, *kept);
                         }
                     }
-                    Command::Signal { group, from, to, kind, frame } => self.signal(group, from, to, kind, frame),
-                    Command::Leader { group, from, command } => self.command(group, from, command),
-                    Command::Relay { group, from, to, kind, frame } => self.relay(group, from, to, kind, frame),
+                    Command::Member(request) => {
+                        let Request { group, from, what } = *request;
+                        match what {
+                            Wish::Signal { to, kind, frame } => self.signal(group, from, to, kind, frame),
+                            Wish::Leader(command) => self.command(group, from, command),
+                            Wish::Relay { to, kind, frame } => self.relay(group, from, to, kind, frame),
+                        }
+                    }
                 },
                 else => break,
             }
@@ -306,7 +337,7 @@ impl Room {
         let fresh = self.groups.is_empty();
         let group = self.groups.entry(number).or_insert_with(|| {
             let max = self.key.next.or(ask.max).map(|_| capacity);
-            Group::new(ask.topology.unwrap_or_default(), max, capacity)
+            Box::new(Group::new(ask.topology.unwrap_or_default(), max, capacity))
         });
         if !self.refilling.contains(&number) {
             self.filling = Some(number);
@@ -470,7 +501,7 @@ impl Room {
     /// Forgets those who are gone and a group that nobody is in, says which seats are to be filled again, and brings the
     /// public list up to date.
     fn tidy(&mut self, number: u64) {
-        if self.groups.get(&number).is_some_and(Group::is_empty) {
+        if self.groups.get(&number).is_some_and(|group| group.is_empty()) {
             self.groups.remove(&number);
             self.filling = self.filling.filter(|filling| *filling != number);
         }

@@ -9,10 +9,7 @@ use std::{
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{
-    run::{Result, cargo, make_dir, output, root, run, say, table, target},
-    tools,
-};
+use crate::run::{Result, cargo, make_dir, output, root, run, say, table, target};
 
 mod bulk;
 mod connect;
@@ -28,6 +25,7 @@ mod plot;
 mod relay;
 mod rooms;
 mod servers;
+mod signaling;
 mod stacks;
 
 /// What `bench` is asked for.
@@ -66,7 +64,8 @@ enum What {
     Relay(relay::Options),
     /// Measure what each peer of a room sends, receives and computes: meshes of 2 to 16, hosts of 2 to 64 (Linux).
     Rooms(rooms::Options),
-    /// Measure our signaling server beside an unmodified `matchbox_server`, with 10,000 peers (Linux).
+    /// Measure our signaling server beside an unmodified `matchbox_server`, with 10,000 peers; fails if ours misses one of
+    /// its goals (Linux).
     Signaling,
     /// Run another program of the benches package, such as `session`.
     #[command(external_subcommand)]
@@ -86,7 +85,7 @@ pub(crate) fn bench(options: &Options) -> Result {
         What::Nat(options) => nat::bench(options),
         What::Relay(options) => relay::bench(options),
         What::Rooms(options) => rooms::bench(options),
-        What::Signaling => signaling(),
+        What::Signaling => signaling::bench(),
         What::Program(words) => match words.as_slice() {
             [name] => program(&name.to_string_lossy(), &[]),
             _ => Err("name one program of the benches package, without arguments".to_owned()),
@@ -104,16 +103,13 @@ fn conditions(docs: bool) -> Result {
     Ok(())
 }
 
-/// Both servers optimised, each a process of its own.
-fn signaling() -> Result {
-    let matchbox = tools::matchbox_server()?;
-    run(cargo().args(["build", "--release", "-p", "coplay_signaling", "--bin", "coplay-signaling"]))?;
-    let ours = target()?.join("release/coplay-signaling");
-    program("signaling", &[ours.as_os_str(), matchbox.as_os_str()])
-}
-
 /// Runs a program of the benches package, optimised, that prints rows of JSON, one a line.
 fn program(name: &str, arguments: &[&OsStr]) -> Result {
+    rows_of(name, arguments).map(|_| ())
+}
+
+/// The same; returns the rows as well.
+fn rows_of(name: &str, arguments: &[&OsStr]) -> Result<Vec<Value>> {
     say(&format!("measuring {name}"));
     let mut command = cargo();
     command.args(["run", "--quiet", "--release", "-p", "coplay_benches", "--bin", name, "--"]).args(arguments);
@@ -131,7 +127,8 @@ fn program(name: &str, arguments: &[&OsStr]) -> Result {
         lines.push(row.values().map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)).collect());
     }
     println!("{}", table(&lines));
-    write(name, &rows)
+    write(name, &rows)?;
+    Ok(rows)
 }
 
 /// Writes rows to `target/bench/NAME.json`.

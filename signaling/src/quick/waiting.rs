@@ -21,7 +21,7 @@ pub(crate) async fn serve(mut line: Line, mut ticket: Ticket, rules: Arc<Rules>,
     let outcome = wait(&mut line, &mut ticket).await;
     drop((ticket, share));
     match outcome {
-        Ok(entry) => Box::pin(peer::serve(line.into_socket(), entry, true, rules)).await,
+        Ok(entry) => peer::serve(line.into_socket(), Box::new(entry), true, rules),
         Err(end) => line.end(end).await,
     }
 }
