@@ -62,7 +62,9 @@ impl Driver {
     /// Opens a page in a new browser, headless, as a new person.
     pub(crate) fn open(&self, name: &str, url: &str, place: &Path) -> Result<Page<'_>> {
         let profile = browser::new_profile(name, place)?;
-        let more = ["--headless".to_owned(), format!("--user-data-dir={}", profile.display())];
+        // Small: where software draws, that is most of what it takes.
+        let more = ["--headless", "--window-size=480,320"].map(str::to_owned);
+        let more = more.into_iter().chain([format!("--user-data-dir={}", profile.display())]);
         let arguments: Vec<_> = browser::FLAGS.iter().map(ToString::to_string).chain(more).collect();
         let options = json!({ "args": arguments, "binary": tools::chromium()? });
         let capabilities = json!({ "capabilities": { "alwaysMatch": { "goog:chromeOptions": options } } });

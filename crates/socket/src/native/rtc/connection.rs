@@ -27,6 +27,10 @@ use crate::{Path, native::quiet::quiet};
 /// there is forgotten when the peer ends it.
 const RECEIVED: usize = 256 * 1024;
 
+/// The most checks that are kept until the peer's answer is here. Signaling takes longer than a direct way, and who answered
+/// checks at once.
+const EARLY: usize = 8;
+
 /// A datagram that is to be sent.
 #[derive(Debug)]
 pub(in crate::native) struct Transmit {
@@ -41,7 +45,8 @@ pub(in crate::native) struct Transmit {
 pub(in crate::native) enum Event {
     /// There is a path.
     Reached,
-    /// Both channels are open.
+    /// The peer is who it is to be, and messages can be sent. The first ones go along with the third packet of SCTP (RFC 9260,
+    /// section 5.1), and need not wait for its handshake.
     Open,
     /// The peer ended it.
     Closed,
@@ -79,6 +84,8 @@ pub(in crate::native) struct Connection {
     peer: Option<Peer>,
     dtls: Option<Dtls>,
     sctp: Option<Sctp>,
+    /// Checks of a peer whose answer is still on its way: where they came to, from where, and what.
+    early: Vec<(SocketAddr, SocketAddr, BytesMut)>,
     /// By which way the peer's last packet came, while none is chosen.
     heard: Option<(SocketAddr, SocketAddr)>,
     received: VecDeque<(Lane, Bytes)>,
@@ -104,6 +111,7 @@ impl Connection {
             peer: None,
             dtls: None,
             sctp: None,
+            early: Vec::new(),
             heard: None,
             received: VecDeque::new(),
             received_bytes: 0,
@@ -158,6 +166,9 @@ impl Connection {
         self.ice.start(now, said.ufrag, said.password).map_err(|error| AcceptError::Ice(error.to_string()))?;
         self.peer =
             Some(Peer { fingerprints: said.fingerprints.into(), sctp_port: said.sctp_port, client, mid: said.mid });
+        for (here, from, bytes) in std::mem::take(&mut self.early) {
+            self.ice.handle_input(now, here, from, &bytes);
+        }
         self.advance(now);
         Ok(said.candidates.iter().filter_map(|line| Remote::read_line(line)).collect())
     }
@@ -184,7 +195,8 @@ impl Connection {
             return;
         }
         match bytes.first() {
-            Some(0..=3) => self.ice.handle_input(now, here, from, bytes),
+            Some(0..=3) if self.peer.is_some() => self.ice.handle_input(now, here, from, bytes),
+            Some(0..=3) if self.early.len() < EARLY => self.early.push((here, from, bytes.into())),
             Some(20..=63) if self.peer.is_some() && self.ice.is_peer(now, here, from) => {
                 self.heard = Some((here, from));
                 self.secure_input(now, bytes);
@@ -289,6 +301,8 @@ impl Connection {
                 Heard::Secure => {
                     let port = self.peer.as_ref().map_or(SCTP_PORT, |peer| peer.sctp_port);
                     self.sctp = Some(Sctp::connect(now, port, self.ice.round_trip(now)));
+                    self.open = true;
+                    self.events.push_back(Event::Open);
                 }
                 Heard::Data(packet) => {
                     if let Some(sctp) = &mut self.sctp {
@@ -334,11 +348,6 @@ impl Connection {
             while let Some(said) = sctp.poll() {
                 match said {
                     Said::Packet(packet) => dtls.send(now, &packet),
-                    Said::Open if !self.open => {
-                        self.open = true;
-                        self.events.push_back(Event::Open);
-                    }
-                    Said::Open => {}
                     Said::Closed => closed = true,
                 }
             }

@@ -56,8 +56,6 @@ const PRIORITIES: [(Lane, u16); 2] = [(Lane::Unreliable, 4096), (Lane::Reliable,
 #[derive(Debug)]
 pub(super) enum Said {
     Packet(Vec<u8>),
-    /// Messages can be sent and received, by both channels.
-    Open,
     /// The peer closed it, or one of its channels.
     Closed,
 }
@@ -121,7 +119,7 @@ impl Sctp {
         self.socket.handle_input(packet);
     }
 
-    /// Sends a message; what there is no room for is lost: see [`Self::has_room`].
+    /// Sends a message, if need be as soon as the peer can take it; what there is no room for is lost: see [`Self::has_room`].
     pub(super) fn send(&mut self, now: Instant, lane: Lane, bytes: &Bytes) {
         self.advance(now);
         if lane == Lane::Unreliable && self.socket.buffered_amount(stream(lane)) >= UNRELIABLE_QUEUED {
@@ -147,7 +145,8 @@ impl Sctp {
 
     /// Whether all that was sent has arrived.
     pub(super) fn is_idle(&self) -> bool {
-        self.socket.get_metrics().is_none_or(|metrics| metrics.unack_data_count == 0)
+        let waits = PRIORITIES.iter().any(|(lane, _)| self.socket.buffered_amount(stream(*lane)) > 0);
+        !waits && self.socket.get_metrics().is_none_or(|metrics| metrics.unack_data_count == 0)
     }
 
     /// The next message that came.
@@ -172,7 +171,6 @@ impl Sctp {
         loop {
             return Some(match self.socket.poll_event()? {
                 SocketEvent::SendPacket(packet) => Said::Packet(packet),
-                SocketEvent::OnConnected() => Said::Open,
                 SocketEvent::OnClosed() | SocketEvent::OnAborted(..) => Said::Closed,
                 SocketEvent::OnIncomingStreamReset(streams)
                     if streams.is_empty() || streams.iter().any(|stream| stream.0 <= 1) =>
