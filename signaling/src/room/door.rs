@@ -132,13 +132,18 @@ mod tests {
             assert_eq!(door.admit(address(1), None, Some("wrong"), &secrets, now), Err(SignalError::WrongPassword));
         }
         let wait = Err(SignalError::TooManyAttempts { seconds: 10 });
-        assert_eq!(door.admit(address(1), None, Some("right"), &secrets, now), wait, "not even the right one is looked at");
+        assert_eq!(
+            door.admit(address(1), None, Some("right"), &secrets, now),
+            wait,
+            "not even the right one is looked at"
+        );
         assert_eq!(door.admit(address(2), None, Some("right"), &secrets, now), Ok(()), "another address has its own");
         assert_eq!(door.admit(address(1), None, Some("right"), &secrets, now + Duration::from_secs(10)), Ok(()));
 
         let mut tried = 0;
         for n in 0..1000 {
-            tried += u32::from(door.admit(address(n), None, Some("x"), &secrets, now) == Err(SignalError::WrongPassword));
+            tried +=
+                u32::from(door.admit(address(n), None, Some("x"), &secrets, now) == Err(SignalError::WrongPassword));
         }
         assert_eq!(tried, 95, "of all addresses together");
         let wait = door.admit(address(5000), None, Some("x"), &secrets, now);
