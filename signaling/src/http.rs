@@ -106,7 +106,11 @@ impl Door {
             // Wherever it was matched or let in: it shows a token of the server's own.
             match self.registry.resume(token, &caller).await {
                 // It can prove who it is, and enters the room anew.
-                Err(SignalError::SeatGone) if known.secret.is_some() && matches!(to, Where::Room(_)) => {}
+                Err(SignalError::SeatGone) if known.secret.is_some() && matches!(to, Where::Room(_)) => {
+                    // One whose seat was here led until that was given up, and others do since.
+                    let was_here = self.registry.secrets().seat(token).is_some();
+                    known.led = known.led.filter(|_| !was_here);
+                }
                 entry => return Ok(Admitted::Room(Box::new(entry?))),
             }
         }

@@ -180,7 +180,8 @@ pub struct Welcome {
     pub room: String,
     /// Whom the room's members are connected with.
     pub topology: Topology,
-    /// Who is there, the new peer included, in the order of arrival.
+    /// Who is there, the new peer included, in the order of arrival; a leader that led before the server was started anew,
+    /// and leads again, is the first.
     pub members: Vec<PeerId>,
     /// Who leads: at first whoever came first.
     pub leader: Leader,
