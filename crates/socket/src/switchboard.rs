@@ -387,6 +387,7 @@ impl Switchboard {
     /// Nothing more is tried. Who was removed from the room has no more to do with its members.
     fn fail(&mut self, error: SocketError) {
         let kicked = matches!(error, SocketError::Refused(SignalError::Kicked { .. }));
+        self.past = Past::default();
         // It is told before the links that end by it.
         self.event(SocketEvent::Failed(error));
         if kicked {

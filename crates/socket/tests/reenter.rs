@@ -12,7 +12,7 @@ use coplay_proto::{
     signal::{Leader, lobby::RoomCommand},
 };
 use coplay_signaling::{Config, Running, Signaling, Stun, Timing};
-use coplay_socket::{Entered, RoomEvent, Socket, SocketConfig, SocketEvent, connect, now};
+use coplay_socket::{Entered, RelayPolicy, RoomEvent, Socket, SocketConfig, SocketEvent, connect, now};
 use wire::Wire;
 
 #[path = "common/wire.rs"]
@@ -33,7 +33,10 @@ struct Player {
 
 impl Player {
     fn new(url: impl Into<String>) -> Self {
-        let config = SocketConfig { password: Some("swordfish".into()), ..SocketConfig::new(url) };
+        Self::with(SocketConfig { password: Some("swordfish".into()), ..SocketConfig::new(url) })
+    }
+
+    fn with(config: SocketConfig) -> Self {
         Self { socket: connect(config), events: Vec::new(), heard: Vec::new() }
     }
 
@@ -150,16 +153,33 @@ async fn two_who_play_on_are_there_again_after_a_restart_and_a_third_finds_them(
     let leader = three[2].entered().and_then(|entered| entered.leader);
     assert_eq!(leader.map(|leader| leader.peer), Some(host_id), "whoever was quicker");
     // And a password that the room made anew has, too.
+    let mut stranger = connect(SocketConfig::new(&url));
     let error = loop {
-        let mut stranger = connect(SocketConfig::new(&url));
-        break loop {
-            if let Some(SocketEvent::Failed(error)) = stranger.poll(now()) {
-                break error;
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        };
+        if let Some(SocketEvent::Failed(error)) = stranger.poll(now()) {
+            break error;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
     };
     assert!(error.to_string().contains("password"), "{error}");
+}
+
+#[tokio::test]
+async fn who_is_relayed_by_the_server_plays_on_when_it_is_there_again() {
+    let first = server(([127, 0, 0, 1], 0).into(), Timing::default());
+    let at = first.local_addr();
+    let player =
+        || Player::with(SocketConfig { relay: RelayPolicy::Only, ..SocketConfig::new(format!("ws://{at}/relayed")) });
+    let mut two = [player(), player()];
+    until("the relay", &mut two, |two| {
+        two.iter().all(|it| it.events.iter().any(|event| matches!(event, SocketEvent::Opened(_))))
+    })
+    .await;
+    let to = two[1].entered().expect("it has a link").me;
+    drop(first);
+    two[0].socket.send(to, Lane::Reliable, "said while there is no server".into()).expect("it is kept");
+    let _second = server(at, Timing::default());
+    until("what was said", &mut two, |[_, guest]| !guest.heard.is_empty()).await;
+    assert!(two.iter().all(|player| player.is_back() && player.played_on()));
 }
 
 #[tokio::test]

@@ -183,6 +183,7 @@ mod tests {
         door.returning.extend(peer);
         assert_eq!(door.admit(address(2), peer, None, &secrets, now), Ok(()), "one who was in it before");
         assert_eq!(door.admit(address(2), None, None, &secrets, now), Err(SignalError::RoomLocked));
+        door.ban(address(1), now + Duration::from_secs(60));
         assert_eq!(door.admit(address(1), peer, None, &secrets, now), kicked, "nobody who was removed");
         for n in 0..1000 {
             door.ban(address(n), now + Duration::from_secs(60));

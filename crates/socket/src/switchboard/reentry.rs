@@ -68,7 +68,8 @@ impl Switchboard {
     pub(super) fn dial(&mut self) -> Dial {
         let lobby = self.past.lobby.as_ref().filter(|_| self.may_reenter());
         let url = lobby.map(|lobby| with_ticket(lobby.url(server_of(&self.config.url)), &self.config.url));
-        let ours = self.past.leader.filter(|leader| url.is_some() && Some(leader.peer) == self.me);
+        let leads = url.is_some() && self.past.former.is_none();
+        let ours = self.past.leader.filter(|leader| leads && Some(leader.peer) == self.me);
         let credentials = Credentials {
             password: self.config.password.clone(),
             ticket: self.config.ticket.clone(),

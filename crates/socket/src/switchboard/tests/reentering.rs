@@ -69,11 +69,13 @@ fn dialled(outputs: &[Output]) -> Option<&Dial> {
 }
 
 fn events(outputs: &[Output]) -> Vec<&SocketEvent> {
-    let event = |output| match output {
-        Output::Event(event) => Some(event),
-        _ => None,
-    };
-    outputs.iter().map(|output| -> &Output { output }).filter_map(event).collect()
+    let mut events = Vec::new();
+    for output in outputs {
+        if let Output::Event(event) = output {
+            events.push(event);
+        }
+    }
+    events
 }
 
 fn commands(outputs: &[Output]) -> Vec<RoomCommand> {
