@@ -240,6 +240,9 @@ pub struct Timing {
     pub close: Duration,
     /// For a peer whose WebSocket was lost to come back to its seat. Default 10 s.
     pub resume: Duration,
+    /// From the start of the server, for a peer that led its room before to say so and lead it again. Default 30 s: our
+    /// sockets dial at least every 10 s.
+    pub reclaim: Duration,
     /// For which nobody comes in from the address of a peer that the leader removed. Default 60 s.
     pub kicked: Duration,
     /// For a peer that waits for a match to prove that it is there. Default 2 s.
@@ -262,6 +265,7 @@ impl Default for Timing {
             certificates: Duration::from_secs(60),
             close: Duration::from_secs(2),
             resume: Duration::from_secs(10),
+            reclaim: Duration::from_secs(30),
             kicked: Duration::from_secs(60),
             proof: Duration::from_secs(2),
             backfill: Duration::from_secs(60),

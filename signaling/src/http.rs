@@ -104,7 +104,15 @@ impl Door {
         };
         if let Some(token) = &known.resume {
             // Wherever it was matched or let in: it shows a token of the server's own.
-            return Ok(Admitted::Room(Box::new(self.registry.resume(token, &caller).await?)));
+            match self.registry.resume(token, &caller).await {
+                // It can prove who it is, and enters the room anew.
+                Err(SignalError::SeatGone) if known.secret.is_some() && matches!(to, Where::Room(_)) => {
+                    // One whose seat was here led until that was given up, and others do since.
+                    let was_here = self.registry.secrets().seat(token).is_some();
+                    known.led = known.led.filter(|_| !was_here);
+                }
+                entry => return Ok(Admitted::Room(Box::new(entry?))),
+            }
         }
         known.ticket = known.ticket.or(ask::ticket(&parts.uri)?);
         self.guard.check(&visitor, &to, &known)?;
@@ -115,7 +123,7 @@ impl Door {
             }
             Where::Lobbies => Admitted::Lobbies(self.registry.menu(&visitor)?, self.registry.lobbies().clone()),
             Where::Match(wanted) => {
-                let credentials = Credentials { password: None, ticket: None, ..known };
+                let credentials = Credentials { password: None, ticket: None, secret: None, led: None, ..known };
                 let (share, place) = self.registry.menu(&visitor)?;
                 Admitted::Match(
                     self.registry.queue().ticket(&self.registry, wanted, credentials, &caller, place),

@@ -40,6 +40,7 @@ mod firewall;
 mod guard;
 mod http;
 mod ice;
+mod identity;
 mod lobby;
 mod metrics;
 mod origin;

@@ -6,8 +6,11 @@ use std::{
     time::SystemTime,
 };
 
-use coplay_proto::{PeerId, signal::SignalError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use coplay_proto::signal::SignalError;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    time::Instant,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -15,11 +18,15 @@ use crate::{
     addresses::{Open, Visitor},
     ask::Ask,
     ice::IceServers,
+    identity::IdSecret,
     lobby::Lobbies,
     metrics::Metrics,
     peer::outbox::outbox,
     quick::{Backfill, Queue},
-    room::{self, Command, Entry, Join, Kept, Resume, group::Newcomer},
+    room::{
+        self, Command, Entry, Join, Kept, Resume,
+        group::{Identity, Newcomer},
+    },
     secrets::Secrets,
     shares::{PerAddress, Share},
     turn::Relays,
@@ -62,6 +69,8 @@ pub(crate) struct Place {
 pub(crate) struct Registry {
     limits: Limits,
     timing: Timing,
+    /// Until when who led a room before the server began may lead it again.
+    reclaimed_until: Instant,
     ice: IceServers,
     secrets: Secrets,
     lobbies: Arc<Lobbies>,
@@ -79,6 +88,7 @@ impl Registry {
         Arc::new_cyclic(|registry| Self {
             limits,
             timing,
+            reclaimed_until: Instant::now() + timing.reclaim,
             ice,
             secrets: Secrets::new(),
             lobbies: Lobbies::new(limits.rooms, limits.address_lobbies),
@@ -135,14 +145,19 @@ impl Registry {
         Ok((share, self.place(visitor)?))
     }
 
-    /// A peer with an id of its own, and the way back to it.
+    /// A peer with an id of its own, or the one that it proves, and the way back to it. Whether somebody has that id is not
+    /// looked for: only who has the secret does, and where both are in one room, the room sees to it.
     pub(crate) fn newcomer(
         &self,
         ask: Arc<Ask>,
         caller: &Caller<'_>,
         place: Place,
     ) -> (Join, oneshot::Receiver<Result<Entry, SignalError>>) {
-        let peer = PeerId::from(Uuid::new_v4());
+        let proven = ask.credentials.secret.as_deref().and_then(IdSecret::read).filter(|_| caller.coplay);
+        let secret = proven.unwrap_or_else(IdSecret::new);
+        let peer = secret.id();
+        let led = ask.credentials.led.filter(|_| proven.is_some() && Instant::now() < self.reclaimed_until);
+        let identity = proven.map_or(Identity::Drawn(secret), |_| Identity::Proven { led });
         let relay = self.limits.relay.filter(|_| caller.coplay && ask.credentials.relays);
         let queued = relay.map_or(0, |relay| relay.queue_bytes);
         let (outbox, inbox) = outbox(self.limits.queue_frames, self.limits.queue_bytes, queued);
@@ -152,7 +167,7 @@ impl Registry {
         };
         let from = caller.visitor.address();
         let (coplay, relays, topology) = (caller.coplay, relay.is_some(), ask.topology);
-        let newcomer = Newcomer { peer, coplay, relays, ice_servers, topology, from, outbox };
+        let newcomer = Newcomer { peer, identity, coplay, relays, ice_servers, topology, from, outbox };
         let (reply, answer) = oneshot::channel();
         (Join { ask, newcomer, kept: Kept { inbox, place }, reply }, answer)
     }

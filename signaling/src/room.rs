@@ -86,6 +86,7 @@ pub(crate) struct Join {
 struct Departure {
     group: u64,
     peer: PeerId,
+    arrival: u32,
     /// What is left behind by a peer that may come back.
     kept: Option<Box<Kept>>,
 }
@@ -94,6 +95,9 @@ struct Departure {
 #[derive(Debug)]
 pub(crate) struct Seat {
     peer: PeerId,
+    /// Counts who comes into the room: a peer that is let go, and comes again with the same id, does not leave by dropping
+    /// what it had before.
+    arrival: u32,
     group: u64,
     room: Arc<str>,
     /// Whether the peer takes relayed frames.
@@ -168,7 +172,8 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let departure = Departure { group: self.group, peer: self.peer, kept: self.kept.take() };
+        let Self { group, peer, arrival, .. } = *self;
+        let departure = Departure { group, peer, arrival, kept: self.kept.take() };
         let _ = self.departures.send(Box::new(departure));
     }
 }
@@ -189,6 +194,7 @@ pub(crate) struct Room {
     /// Of the room of a quick match: who comes into what was lost in the same way.
     backfill: Option<Backfill>,
     next_group: u64,
+    arrivals: u32,
     door: RoomDoor,
     face: Face,
     returns: Returns,
@@ -223,6 +229,7 @@ pub(crate) fn open(
         refilling: BTreeSet::new(),
         backfill,
         next_group: 0,
+        arrivals: 0,
         returns: Returns::default(),
         commands: commands.clone(),
         departures,
@@ -257,11 +264,7 @@ impl Room {
                 Some(command) = commands.recv() => match command {
                     Command::Join(join) => self.join(*join),
                     Command::Fill(fill) => self.fill(*fill),
-                    Command::Resume(resume) => {
-                        if let Some((resume, kept)) = self.returns.claim(resume) {
-                            self.give_back(*resume, *kept);
-                        }
-                    }
+                    Command::Resume(resume) => self.claim(resume),
                     Command::Member(request) => {
                         let Request { group, from, what } = *request;
                         match what {
@@ -284,8 +287,19 @@ impl Room {
     }
 
     fn join(&mut self, join: Join) {
-        let Join { ask, newcomer, kept, reply } = join;
         let number = self.open_group();
+        if let Some(peer) = join.newcomer.proven() {
+            if self.returns.has(number, peer) {
+                // It is here: it comes back to its seat, by its secret in place of the token.
+                let Join { newcomer: Newcomer { ice_servers, .. }, reply, .. } = join;
+                return self.claim(Box::new(Resume { group: number, peer, ice_servers, reply }));
+            }
+            if let Some(group) = self.groups.get_mut(&number) {
+                // One that keeps no seat may be thought to be well on the WebSocket that it had before.
+                group.dismiss(peer, SignalError::SeatGone);
+            }
+        }
+        let Join { ask, newcomer, kept, reply } = join;
         let joined = self.admit(number, &ask, newcomer, kept);
         self.tidy(number);
         // A peer that did not wait for the answer leaves by the seat that comes back.
@@ -346,7 +360,7 @@ impl Room {
         let grouped = self.key.next.is_some();
         if !(grouped || fresh) {
             let password = ask.credentials.password.as_ref().map(Password::expose);
-            self.door.admit(newcomer.from, password, self.registry.secrets(), Instant::now())?;
+            self.door.admit(newcomer.from, newcomer.proven(), password, self.registry.secrets(), Instant::now())?;
         }
         if fresh {
             self.face.show(group, &self.door, 1, self.registry.lobbies())?;
@@ -361,8 +375,19 @@ impl Room {
             relay: self.registry.limits().relay.filter(|_| relays).map(|relay| relay.offer()),
             ..Greeting::default()
         };
-        group.admit(newcomer, greeting)?;
+        self.arrivals = self.arrivals.wrapping_add(1);
+        let arrival = self.arrivals;
+        group.admit(newcomer, arrival, greeting)?;
         group.came(Instant::now());
+        if !fresh && group.is_led_by(peer) && !self.door.has_password() {
+            // It leads again. Whoever made the room anew before it came knew no password of it.
+            let password = ask.credentials.password.as_ref().filter(|_| !grouped);
+            if let Some(hash) = password.and_then(|password| self.registry.secrets().hash(password.expose())) {
+                self.door.set_password(hash);
+                let lobby = self.face.lobby(group, &self.door, group.len());
+                group.tell_all(&ServerMessage::Room(Box::new(lobby)));
+            }
+        }
         if grouped && group.is_full() && self.filling == Some(number) {
             self.filling = None;
             self.metrics.matches.add(1);
@@ -370,16 +395,20 @@ impl Room {
         if let Some(bell) = &bell {
             self.returns.present(number, peer, bell.clone());
         }
-        Ok(Entry::new(self.seat(number, peer, relays, bell), kept))
+        Ok(Entry::new(self.seat(number, peer, arrival, relays, bell), kept))
     }
 
-    fn seat(&self, group: u64, peer: PeerId, relays: bool, bell: Option<Arc<Notify>>) -> Seat {
+    fn seat(&self, group: u64, peer: PeerId, arrival: u32, relays: bool, bell: Option<Arc<Notify>>) -> Seat {
         let (commands, departures) = (self.commands.clone(), self.departures.clone());
         let turn = drain::turn(&self.key.name, group);
-        Seat { peer, group, room: self.name.clone(), relays, turn, commands, departures, bell, kept: None }
+        Seat { peer, arrival, group, room: self.name.clone(), relays, turn, commands, departures, bell, kept: None }
     }
 
-    fn depart(&mut self, Departure { group, peer, kept }: Departure) {
+    fn depart(&mut self, Departure { group, peer, arrival, kept }: Departure) {
+        if !self.groups.get(&group).is_some_and(|group| group.has_since(peer, arrival)) {
+            // It was let go before.
+            return;
+        }
         let until = Instant::now() + self.registry.timing().resume;
         match kept {
             Some(kept) => {
@@ -393,6 +422,13 @@ impl Room {
         }
     }
 
+    /// Somebody is back, by a token or a secret, and is to have its seat as soon as that is free.
+    fn claim(&mut self, resume: Box<Resume>) {
+        if let Some((resume, kept)) = self.returns.claim(resume) {
+            self.give_back(*resume, *kept);
+        }
+    }
+
     /// Gives a seat to its peer, which is back.
     fn give_back(&mut self, resume: Resume, kept: Kept) {
         let Resume { group: number, peer, ice_servers, reply } = resume;
@@ -400,7 +436,7 @@ impl Room {
             let _ = reply.send(Err(SignalError::SeatGone));
             return;
         };
-        let relays = group.relays(peer);
+        let (relays, arrival) = (group.relays(peer), group.arrival(peer));
         let seat = SeatName { room: self.key.clone(), group: number, peer };
         let greeting = Greeting {
             room: &self.key.name,
@@ -409,13 +445,14 @@ impl Room {
             resumed: true,
             ice_servers,
             relay: self.registry.limits().relay.filter(|_| relays).map(|relay| relay.offer()),
+            ..Greeting::default()
         };
         let greeting = wire::say(&group.welcome(peer, greeting));
         tracing::debug!(%peer, "a peer is back");
         let bell = Arc::new(Notify::new());
         self.returns.present(number, peer, bell.clone());
         // One that did not wait for the answer is away again: that is what dropping it says.
-        let _ = reply.send(Ok(Entry::again(self.seat(number, peer, relays, Some(bell)), kept, greeting)));
+        let _ = reply.send(Ok(Entry::again(self.seat(number, peer, arrival, relays, Some(bell)), kept, greeting)));
     }
 
     /// Lets those go who did not come back in time.

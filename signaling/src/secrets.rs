@@ -63,7 +63,7 @@ impl Secrets {
             .is_some_and(|signer| signer.verify_slice(&hash.tag).is_ok())
     }
 
-    /// What brings a peer back to its seat. It holds for as long as the seat is there, for no id is given twice.
+    /// What brings a peer back to its seat. It holds for as long as a seat of that peer is there.
     pub(crate) fn token(&self, seat: &SeatName) -> Option<String> {
         let SeatName { room: RoomKey { name, next }, group, peer } = seat;
         let text = format!("{}/{group}/{}/{name}", next.unwrap_or(0), Uuid::from(*peer));

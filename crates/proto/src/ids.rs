@@ -5,7 +5,8 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// A peer, as signaling named it: unique for one connection to signaling, and not chosen by the peer.
+/// A peer, as signaling named it. Nobody else can get the id of a peer, which itself keeps it as long as it can prove
+/// it, also when it comes back to signaling.
 ///
 /// Shown as the first eight hex digits, which is enough to tell the peers of a room apart.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

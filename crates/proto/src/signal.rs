@@ -180,7 +180,8 @@ pub struct Welcome {
     pub room: String,
     /// Whom the room's members are connected with.
     pub topology: Topology,
-    /// Who is there, the new peer included, in the order of arrival.
+    /// Who is there, the new peer included, in the order of arrival; a leader that led before the server was started anew,
+    /// and leads again, is the first.
     pub members: Vec<PeerId>,
     /// Who leads: at first whoever came first.
     pub leader: Leader,
@@ -192,6 +193,10 @@ pub struct Welcome {
     /// [`Credentials::resume`](lobby::Credentials::resume). `None` if it did not ask for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<String>,
+    /// What proves to any server that the peer had this id: [`Credentials::secret`](lobby::Credentials::secret). `None`
+    /// where it came with it, or was told before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
     /// The peer came back to its seat: it has the id it had, and nobody was told that it was away. What it missed
     /// follows, but for what was lost with its connection.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]

@@ -196,7 +196,7 @@ impl Board {
                 self.line = Line::Dialled { until: now + ANSWER_TIMEOUT };
                 self.signaling = Some(SignalingState::Connecting);
                 let credentials = Credentials { ticket: self.ticket.clone(), ..Credentials::default() };
-                self.out.push(Output::Dial(Dial { dialect: Dialect::Coplay, credentials }));
+                self.out.push(Output::Dial(Dial { dialect: Dialect::Coplay, url: None, credentials }));
             }
             Line::Dialled { until } if until <= now => self.down(now, Down::Lost("it does not answer".into())),
             Line::Up { keep_alive } if keep_alive <= now => {

@@ -130,6 +130,7 @@ impl Room {
                 max: None,
                 ice_servers: self.ice_servers.clone(),
                 resume: None,
+                secret: None,
                 resumed: false,
                 lobby: None,
                 relay: self.relay.filter(|_| relays),
@@ -175,7 +176,7 @@ struct Line {
 }
 
 impl Line {
-    fn hang_up(&mut self) {
+    fn leave(&mut self) {
         let Some(id) = self.id.take() else { return };
         let mut room = self.room.room();
         let wakers = room.leave(id, false);
@@ -187,11 +188,15 @@ impl Line {
 
 impl Signaller for Line {
     fn dial(&mut self, dial: Dial) {
-        self.hang_up();
+        self.leave();
         let relays = dial.credentials.relays;
         let (id, wakers) = self.room.room().enter(dial.dialect, relays, self.waker.clone());
         self.id = Some(id);
         wakers.call();
+    }
+
+    fn hang_up(&mut self) {
+        self.leave();
     }
 
     fn send(&mut self, message: ClientMessage) {
@@ -238,6 +243,6 @@ impl Signaller for Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        self.hang_up();
+        self.leave();
     }
 }

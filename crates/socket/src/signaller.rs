@@ -11,6 +11,10 @@ pub trait Signaller: MaybeSend {
     /// Connects, after closing what was open. [`SignallerEvent::Opened`] or [`SignallerEvent::Down`] follows.
     fn dial(&mut self, dial: Dial);
 
+    /// Closes what is open, if anything is; [`SignallerEvent::Down`] need not follow. Called where signaling lets us in as
+    /// somebody else. By default nothing is done, and signaling believes in a peer that is not there.
+    fn hang_up(&mut self) {}
+
     /// Sends a message, or drops it where there is no connection.
     fn send(&mut self, message: ClientMessage);
 
@@ -32,13 +36,16 @@ pub trait Signaller: MaybeSend {
 pub struct Dial {
     /// How the server is spoken with.
     pub dialect: Dialect,
+    /// Where, if not at [`SocketConfig::url`](crate::SocketConfig::url): the room that is to be entered again. For who
+    /// connects by a URL.
+    pub url: Option<String>,
     /// What to offer as [`Credentials::subprotocols`], with [`Dialect::Coplay`].
     pub credentials: Credentials,
 }
 
 impl From<Dialect> for Dial {
     fn from(dialect: Dialect) -> Self {
-        Self { dialect, credentials: Credentials::default() }
+        Self { dialect, url: None, credentials: Credentials::default() }
     }
 }
 

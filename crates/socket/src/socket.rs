@@ -104,7 +104,8 @@ impl<S: Socket + ?Sized> Socket for Box<S> {
 /// What happens to a socket.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SocketEvent {
-    /// The room is entered. Comes again, with another id, if signaling was lost while no peer was connected.
+    /// The room is entered. Comes again, with another id, if signaling was lost, has no way to know us again, and no peer is
+    /// connected.
     Entered(Entered),
     /// The room has another leader.
     Leader(Leader),
@@ -135,7 +136,8 @@ pub enum RoomEvent {
     Unsent(RoomCommand),
     /// How many wait for a quick match. [`SocketEvent::Entered`] follows when there are enough.
     Waiting(MatchStatus),
-    /// Signaling was lost and is there again, and this peer has the seat that it had.
+    /// Signaling was lost and is there again, and this peer is who it was: in the seat that it had, or in the room made
+    /// anew.
     Resumed,
 }
 

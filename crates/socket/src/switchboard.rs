@@ -20,15 +20,14 @@ use coplay_proto::{
     Lane, PeerId,
     link::CloseReason,
     signal::{
-        ClientMessage, IceServer, KEEP_ALIVE, Report, ServerMessage, Signal, SignalError,
-        lobby::{Credentials, RoomCommand},
-        path,
+        ClientMessage, IceServer, KEEP_ALIVE, Report, ServerMessage, Signal, SignalError, lobby::RoomCommand, path,
     },
 };
 
 use self::{
     dialer::{Dialer, Next},
     handshake::{Handshake, MAX_CANDIDATE, Role, Stage},
+    reentry::Past,
     relay::{Relay, pace::Pace},
 };
 use crate::{
@@ -40,6 +39,7 @@ mod attempts;
 pub(crate) mod dialer;
 mod handshake;
 mod members;
+mod reentry;
 mod relay;
 mod relays;
 
@@ -94,6 +94,8 @@ pub(crate) enum Input {
 pub(crate) enum Output {
     /// [`crate::Signaller::dial`].
     Dial(Dial),
+    /// [`crate::Signaller::hang_up`].
+    HangUp,
     /// [`crate::Signaller::send`].
     Send(ClientMessage),
     /// Make a peer connection with both channels. If `offer`, make the offer and apply it as the local description.
@@ -127,6 +129,8 @@ pub(crate) struct Switchboard {
     me: Option<PeerId>,
     /// What brings us back to our seat.
     resume: Option<String>,
+    /// What brings us back to the room where the seat is gone.
+    past: Past,
     /// The members that signaling has named to us, or from whom a signal came.
     met: BTreeSet<PeerId>,
     ice_servers: Arc<[IceServer]>,
@@ -170,6 +174,7 @@ impl Switchboard {
             signaling: Signaling::Down { again: now },
             me: None,
             resume: None,
+            past: Past::default(),
             met: BTreeSet::new(),
             peers: BTreeMap::new(),
             room: "".into(),
@@ -314,14 +319,8 @@ impl Switchboard {
             Signaling::Down { again } if again <= now && self.may_dial() => {
                 self.signaling = Signaling::Dialled { until: now + ANSWER_TIMEOUT };
                 self.event(SocketEvent::Signaling(SignalingState::Connecting));
-                let credentials = Credentials {
-                    password: self.config.password.clone(),
-                    ticket: self.config.ticket.clone(),
-                    resumable: self.config.resume,
-                    resume: self.resume.clone(),
-                    relays: self.config.relay != RelayPolicy::Never,
-                };
-                self.out.push_back(Output::Dial(Dial { dialect: self.dialer.dialect(), credentials }));
+                let dial = self.dial();
+                self.out.push_back(Output::Dial(dial));
             }
             // A browser waits for minutes.
             Signaling::Dialled { until } if until <= now => self.down(now, Down::Lost("it does not answer".into())),
@@ -340,16 +339,16 @@ impl Switchboard {
         }
     }
 
-    /// Without a seat to come back to, a new connection to signaling means a new id. While peers know us by the old one,
-    /// we stay who we are.
+    /// Without a seat to come back to, and nothing to prove who we are by, a new connection to signaling means a new id.
+    /// While peers know us by the old one, we stay who we are.
     fn may_dial(&self) -> bool {
-        self.me.is_none() || self.resume.is_some() || self.peers.is_empty()
+        self.me.is_none() || self.resume.is_some() || self.may_reenter() || self.peers.is_empty()
     }
 
     fn is_match_over(&self) -> bool {
         let rest = self.config.url.split_once("://").map_or("", |(_, rest)| rest);
         let at = rest.find('/').map_or("", |at| rest.get(at..).unwrap_or_default());
-        self.me.is_some() && self.resume.is_none() && at.split('?').next() == Some(path::MATCH)
+        self.me.is_some() && self.resume.is_none() && !self.may_reenter() && at.split('?').next() == Some(path::MATCH)
     }
 
     fn down(&mut self, now: Duration, down: Down) {
@@ -362,9 +361,10 @@ impl Switchboard {
                 self.resume = None;
                 Down::Lost(error.to_string())
             }
+            Down::Refused(error) if self.past.shown && !self.peers.is_empty() => self.kept_out(&error),
             down => down,
         };
-        if self.resume.is_none() {
+        if self.resume.is_none() && !self.may_reenter() {
             self.close_relays("signaling was lost");
         }
         let next = self.dialer.down(down);
@@ -387,6 +387,7 @@ impl Switchboard {
     /// Nothing more is tried. Who was removed from the room has no more to do with its members.
     fn fail(&mut self, error: SocketError) {
         let kicked = matches!(error, SocketError::Refused(SignalError::Kicked { .. }));
+        self.past = Past::default();
         // It is told before the links that end by it.
         self.event(SocketEvent::Failed(error));
         if kicked {
@@ -405,7 +406,16 @@ impl Switchboard {
             ServerMessage::Welcome(welcome) if nameless && welcome.resumed && Some(welcome.me) == self.me => {
                 self.resumed(now, *welcome);
             }
+            ServerMessage::Welcome(welcome) if nameless && self.past.shown && Some(welcome.me) == self.me => {
+                self.reentered(now, *welcome);
+            }
+            ServerMessage::Welcome(_) | ServerMessage::IdAssigned(_)
+                if nameless && self.past.shown && !self.peers.is_empty() =>
+            {
+                self.renamed(now);
+            }
             ServerMessage::Welcome(welcome) if nameless => {
+                self.past = Past::of(&welcome);
                 self.ice_servers = self.config.ice_servers.iter().cloned().chain(welcome.ice_servers).collect();
                 self.resume = welcome.resume;
                 self.room = welcome.room.as_str().into();
@@ -421,7 +431,7 @@ impl Switchboard {
             }
             ServerMessage::IdAssigned(me) if nameless => {
                 let room = room_of(&self.config.url);
-                self.resume = None;
+                (self.past, self.resume) = (Past::default(), None);
                 self.offered(now, None);
                 self.entered(now, Entered { me, room, leader: None, members: vec![me] });
             }
@@ -432,7 +442,10 @@ impl Switchboard {
                 self.close(peer, CloseReason::Failed("the leader of the room removed this player".into()));
                 self.event(SocketEvent::Room(RoomEvent::Kicked(peer)));
             }
-            ServerMessage::Room(lobby) => self.event(SocketEvent::Room(RoomEvent::Settings(lobby))),
+            ServerMessage::Room(lobby) => {
+                self.past.told(&lobby);
+                self.event(SocketEvent::Room(RoomEvent::Settings(lobby)));
+            }
             ServerMessage::Denied(error) => self.event(SocketEvent::Room(RoomEvent::Denied(error))),
             ServerMessage::Waiting(status) if nameless => {
                 if let Signaling::Nameless { .. } = self.signaling {
@@ -442,7 +455,7 @@ impl Switchboard {
                 self.event(SocketEvent::Room(RoomEvent::Waiting(status)));
             }
             ServerMessage::Signal { sender, data } if Some(sender) != self.me => self.signal(now, sender, data),
-            ServerMessage::Leader(leader) => self.event(SocketEvent::Leader(leader)),
+            ServerMessage::Leader(leader) => self.led_by(leader),
             ServerMessage::Error(error) => match error {
                 // The connection stays: what was sent is void, and the attempt it belonged to will run out.
                 SignalError::Malformed { detail } => tracing::warn!(detail, "signaling did not understand us"),
@@ -462,6 +475,9 @@ impl Switchboard {
         self.meet(from);
         let known = self.peers.get(&from);
         match signal {
+            _ if known.is_none() && self.is_led_by_former() => {
+                tracing::debug!(peer = %from, "refused a signal from a peer that another is to be connected with");
+            }
             // Signaling named the peer new to us, so the offer is ours to make.
             Signal::Offer(_) if known.is_some_and(|peer| peer.role == Role::Offers) => {
                 tracing::debug!(peer = %from, "refused an offer from a peer that was to wait for ours");
@@ -530,6 +546,7 @@ impl Switchboard {
         let failed = matches!(reason, CloseReason::Failed(_) | CloseReason::NoPath(_)) && !open && !handshake.reported;
         self.forget(peer, Some(&reason));
         self.event(SocketEvent::Closed(peer, reason));
+        self.unfollow(peer);
         if failed {
             self.report(Report::Failed(code.into()));
         }

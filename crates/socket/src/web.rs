@@ -181,6 +181,7 @@ impl Browser {
     fn obey(&mut self, now: Duration, output: Output) {
         match output {
             Output::Dial(dial) => self.signaller.dial(dial),
+            Output::HangUp => self.signaller.hang_up(),
             Output::Send(message) => self.signaller.send(message),
             Output::Start { attempt, ice_servers, offer } => {
                 match Connection::start(&self.inbox, attempt, &ice_servers, &self.config, offer) {

@@ -244,7 +244,7 @@ async fn a_lost_signaling_connection_comes_back_to_its_seat_while_the_links_go_o
 }
 
 #[tokio::test]
-async fn a_seat_that_is_gone_leaves_the_links_as_they_are() {
+async fn who_comes_back_too_late_for_its_seat_is_still_who_it_was() {
     let timing = Timing { resume: Duration::from_millis(50), ..Timing::default() };
     let server = Signaling::spawn(Config { timing, ..Config::local().stun(Stun::Off) }).expect("it starts");
     let wire = Wire::to(server.local_addr()).await.expect("a port is free");
@@ -254,15 +254,23 @@ async fn a_seat_that_is_gone_leaves_the_links_as_they_are() {
     let other_id = entered(&mut *other).await.me;
     assert_eq!((opened(&mut *one).await, opened(&mut *other).await), (other_id, me));
     wire.cut();
-    let gone = next(&mut *one, |event| match event {
-        SocketEvent::Signaling(SignalingState::Lost { reason }) if reason.contains("seat") => Some(()),
+    let leads = next(&mut *other, |event| match event {
+        SocketEvent::Leader(leader) => Some(leader.peer),
+        SocketEvent::Closed(..) => panic!("{event:?}"),
+        _ => None,
+    });
+    assert_eq!(leads.await, other_id, "its seat was given up");
+    let back = next(&mut *one, |event| match event {
+        SocketEvent::Room(RoomEvent::Resumed) => Some(()),
         SocketEvent::Closed(..) | SocketEvent::Entered(_) => panic!("{event:?}"),
         _ => None,
     });
-    gone.await;
-    // When the link ends, nobody knows it any more, and it enters anew.
-    drop(other);
-    assert_ne!(entered(&mut *one).await.me, me);
+    back.await;
+    // Who comes now is connected with both.
+    let mut third = connect(SocketConfig::new(format!("{}/r", server.url())));
+    let members = entered(&mut *third).await.members;
+    assert_eq!(members[..2], [other_id, me]);
+    assert_eq!((opened(&mut *one).await, opened(&mut *other).await), (members[2], members[2]));
 }
 
 #[tokio::test]

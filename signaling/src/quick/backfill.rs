@@ -78,7 +78,7 @@ impl Fill {
     pub(crate) fn knock(mut self, door: &mut RoomDoor, secrets: &Secrets, now: Instant) -> Result<Box<Join>, Self> {
         let Some(join) = self.join.take() else { return Err(self) };
         // The room of a match has no password.
-        if door.admit(join.newcomer.from, None, secrets, now).is_ok() {
+        if door.admit(join.newcomer.from, None, None, secrets, now).is_ok() {
             return Ok(join);
         }
         (self.join, self.unwelcome) = (Some(join), true);

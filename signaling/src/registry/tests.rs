@@ -14,7 +14,7 @@ fn registry() -> Arc<Registry> {
 
 /// Somebody whose address is not known.
 fn visitor() -> Visitor {
-    let now = tokio::time::Instant::now();
+    let now = Instant::now();
     Arc::new(Addresses::new(AddressLimits::default(), now)).visit(None, now).unwrap()
 }
 

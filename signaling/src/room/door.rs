@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use coplay_proto::signal::SignalError;
+use coplay_proto::{PeerId, signal::SignalError};
 use tokio::time::Instant;
 
 use crate::{
@@ -28,6 +28,8 @@ const GUESSERS: usize = 256;
 #[derive(Debug)]
 pub(crate) struct RoomDoor {
     pub(crate) locked: bool,
+    /// Who may come in though it is locked, if they prove that they have these ids.
+    pub(crate) returning: Vec<PeerId>,
     password: Option<PasswordHash>,
     removed: VecDeque<(IpAddr, Instant)>,
     guesses: HashMap<IpAddr, Budget>,
@@ -38,6 +40,7 @@ impl RoomDoor {
     pub(crate) fn new(password: Option<PasswordHash>, now: Instant) -> Self {
         Self {
             locked: false,
+            returning: Vec::new(),
             password,
             removed: VecDeque::new(),
             guesses: HashMap::new(),
@@ -59,10 +62,16 @@ impl RoomDoor {
         self.removed.push_back((from, until));
     }
 
-    /// Whether a newcomer may come in.
+    /// The password is this one from now on.
+    pub(crate) fn set_password(&mut self, password: PasswordHash) {
+        self.password = Some(password);
+    }
+
+    /// Whether a newcomer may come in. `proven` is the id that it had before, if it has proven one.
     pub(crate) fn admit(
         &mut self,
         from: Option<IpAddr>,
+        proven: Option<PeerId>,
         password: Option<&str>,
         secrets: &Secrets,
         now: Instant,
@@ -83,7 +92,8 @@ impl RoomDoor {
                 return Err(SignalError::WrongPassword);
             }
         }
-        if self.locked { Err(SignalError::RoomLocked) } else { Ok(()) }
+        let expected = proven.is_some_and(|peer| self.returning.contains(&peer));
+        if self.locked && !expected { Err(SignalError::RoomLocked) } else { Ok(()) }
     }
 
     fn guessed(&mut self, from: Option<IpAddr>, now: Instant) {
@@ -117,21 +127,26 @@ mod tests {
     fn a_password_is_guessed_a_few_times_by_an_address_and_not_often_by_all() {
         let (secrets, now) = (Secrets::new(), Instant::now());
         let mut door = RoomDoor::new(secrets.hash("right"), now);
-        assert_eq!(door.admit(address(1), None, &secrets, now), Err(SignalError::PasswordNeeded));
+        assert_eq!(door.admit(address(1), None, None, &secrets, now), Err(SignalError::PasswordNeeded));
         for _ in 0..5 {
-            assert_eq!(door.admit(address(1), Some("wrong"), &secrets, now), Err(SignalError::WrongPassword));
+            assert_eq!(door.admit(address(1), None, Some("wrong"), &secrets, now), Err(SignalError::WrongPassword));
         }
         let wait = Err(SignalError::TooManyAttempts { seconds: 10 });
-        assert_eq!(door.admit(address(1), Some("right"), &secrets, now), wait, "not even the right one is looked at");
-        assert_eq!(door.admit(address(2), Some("right"), &secrets, now), Ok(()), "another address has its own");
-        assert_eq!(door.admit(address(1), Some("right"), &secrets, now + Duration::from_secs(10)), Ok(()));
+        assert_eq!(
+            door.admit(address(1), None, Some("right"), &secrets, now),
+            wait,
+            "not even the right one is looked at"
+        );
+        assert_eq!(door.admit(address(2), None, Some("right"), &secrets, now), Ok(()), "another address has its own");
+        assert_eq!(door.admit(address(1), None, Some("right"), &secrets, now + Duration::from_secs(10)), Ok(()));
 
         let mut tried = 0;
         for n in 0..1000 {
-            tried += u32::from(door.admit(address(n), Some("x"), &secrets, now) == Err(SignalError::WrongPassword));
+            tried +=
+                u32::from(door.admit(address(n), None, Some("x"), &secrets, now) == Err(SignalError::WrongPassword));
         }
         assert_eq!(tried, 95, "of all addresses together");
-        let wait = door.admit(address(5000), Some("x"), &secrets, now);
+        let wait = door.admit(address(5000), None, Some("x"), &secrets, now);
         assert_eq!(wait, Err(SignalError::TooManyAttempts { seconds: 1 }));
         assert!(door.guesses.len() <= GUESSERS);
     }
@@ -142,11 +157,11 @@ mod tests {
         let mut door = RoomDoor::new(secrets.hash("right"), start);
         for n in 0..2000 {
             let now = start + BY_ROOM.1 * n;
-            assert_eq!(door.admit(address(n), Some("x"), &secrets, now), Err(SignalError::WrongPassword), "{n}");
+            assert_eq!(door.admit(address(n), None, Some("x"), &secrets, now), Err(SignalError::WrongPassword), "{n}");
             assert!(door.guesses.len() <= GUESSERS);
         }
         let late = start + Duration::from_secs(4000);
-        assert_eq!(door.admit(address(9999), Some("x"), &secrets, late), Err(SignalError::WrongPassword));
+        assert_eq!(door.admit(address(9999), None, Some("x"), &secrets, late), Err(SignalError::WrongPassword));
         assert!(door.guesses.len() < GUESSERS);
     }
 
@@ -156,12 +171,20 @@ mod tests {
         let mut door = RoomDoor::new(None, now);
         door.ban(address(1), now + Duration::from_secs(60));
         let kicked = Err(SignalError::Kicked { seconds: 60 });
-        assert_eq!(door.admit(address(1), None, &secrets, now), kicked);
-        assert_eq!(door.admit(address(2), None, &secrets, now), Ok(()));
-        assert_eq!(door.admit(None, None, &secrets, now), Ok(()));
-        assert_eq!(door.admit(address(1), None, &secrets, now + Duration::from_secs(60)), Ok(()));
+        assert_eq!(door.admit(address(1), None, None, &secrets, now), kicked);
+        assert_eq!(door.admit(address(2), None, None, &secrets, now), Ok(()));
+        assert_eq!(door.admit(None, None, None, &secrets, now), Ok(()));
+        assert_eq!(door.admit(address(1), None, None, &secrets, now + Duration::from_secs(60)), Ok(()));
         door.locked = true;
-        assert_eq!(door.admit(address(2), None, &secrets, now), Err(SignalError::RoomLocked));
+        let peer = Some(PeerId::from_u128(7));
+        for proven in [None, peer] {
+            assert_eq!(door.admit(address(2), proven, None, &secrets, now), Err(SignalError::RoomLocked));
+        }
+        door.returning.extend(peer);
+        assert_eq!(door.admit(address(2), peer, None, &secrets, now), Ok(()), "one who was in it before");
+        assert_eq!(door.admit(address(2), None, None, &secrets, now), Err(SignalError::RoomLocked));
+        door.ban(address(1), now + Duration::from_secs(60));
+        assert_eq!(door.admit(address(1), peer, None, &secrets, now), kicked, "nobody who was removed");
         for n in 0..1000 {
             door.ban(address(n), now + Duration::from_secs(60));
         }

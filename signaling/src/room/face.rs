@@ -6,7 +6,7 @@ use coplay_proto::{
     PeerId,
     signal::{
         SignalError,
-        lobby::{Listing, Lobby, RoomCommand},
+        lobby::{Listing, Lobby, MAX_MATCH, RoomCommand},
     },
 };
 use tokio::time::Instant;
@@ -116,6 +116,7 @@ impl Face {
         }
         match command {
             RoomCommand::Lock(locked) => door.locked = locked,
+            RoomCommand::Returning(peers) => door.returning = peers.into_iter().take(MAX_MATCH as usize).collect(),
             RoomCommand::Metadata(metadata) => self.listing.metadata = metadata,
             RoomCommand::Max(max) if (1..=powers.room_peers).contains(&max) => group.set_max(max),
             RoomCommand::Max(_) => {

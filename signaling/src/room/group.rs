@@ -19,15 +19,32 @@ use tokio::time::Instant;
 
 use crate::{
     firewall::{Dropped, Handshakes, Kind},
+    identity::IdSecret,
     peer::outbox::Outbox,
     relay::{self, Unrelayed},
     wire,
 };
 
+/// The highest term that a peer is believed to have led in. Room is left for as many leaders more.
+const MAX_LED: Term = Term(u32::MAX / 2);
+
+/// Where a newcomer has its id from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Identity {
+    /// From here: the secret of it is to be told, to the peer alone.
+    Drawn(IdSecret),
+    /// It had it before, which it has proven.
+    Proven {
+        /// The term in which it led this room, before the server began, if that still counts.
+        led: Option<Term>,
+    },
+}
+
 /// A peer that wants to come in.
 #[derive(Debug)]
 pub(crate) struct Newcomer {
     pub(crate) peer: PeerId,
+    pub(crate) identity: Identity,
     /// Whether it asked for coplay's subprotocol.
     pub(crate) coplay: bool,
     /// Whether it takes relayed frames, of a server that passes them on.
@@ -47,14 +64,24 @@ pub(crate) struct Greeting<'a> {
     pub(crate) room: &'a str,
     pub(crate) lobby: Option<Lobby>,
     pub(crate) resume: Option<String>,
+    pub(crate) secret: Option<String>,
     pub(crate) resumed: bool,
     pub(crate) ice_servers: Vec<IceServer>,
     pub(crate) relay: Option<RelayOffer>,
 }
 
+impl Newcomer {
+    /// The id that it has proven.
+    pub(crate) fn proven(&self) -> Option<PeerId> {
+        matches!(self.identity, Identity::Proven { .. }).then_some(self.peer)
+    }
+}
+
 #[derive(Debug)]
 struct Member {
     peer: PeerId,
+    /// Tells this membership from one that the same peer had before. See [`Seat`](super::Seat).
+    arrival: u32,
     coplay: bool,
     relays: bool,
     from: Option<IpAddr>,
@@ -75,7 +102,7 @@ impl Member {
     }
 }
 
-/// The members in the order of arrival; the first leads.
+/// The members in the order of arrival, but for one that led before and leads again; the first leads.
 #[derive(Debug)]
 pub(crate) struct Group {
     topology: Topology,
@@ -85,6 +112,8 @@ pub(crate) struct Group {
     capacity: u32,
     members: Vec<Member>,
     term: Term,
+    /// In which term the leader led before the server began, by its own word; 0 if it did not say so.
+    led: Term,
     handshakes: Handshakes,
     /// The pairs that relay, the lower id first.
     relayed: BTreeSet<(PeerId, PeerId)>,
@@ -104,6 +133,7 @@ impl Group {
             capacity,
             members: Vec::new(),
             term: Term(1),
+            led: Term(0),
             handshakes: Handshakes::default(),
             relayed: BTreeSet::new(),
             slow: Vec::new(),
@@ -128,9 +158,19 @@ impl Group {
         self.members.iter().any(|member| member.peer == peer)
     }
 
+    /// Whether a peer is a member since that arrival of it.
+    pub(crate) fn has_since(&self, peer: PeerId, arrival: u32) -> bool {
+        self.members.iter().any(|member| member.peer == peer && member.arrival == arrival)
+    }
+
     /// Whether a member takes relayed frames.
     pub(crate) fn relays(&self, peer: PeerId) -> bool {
         self.members.iter().any(|member| member.peer == peer && member.relays)
+    }
+
+    /// Since which arrival of it a peer is a member.
+    pub(crate) fn arrival(&self, peer: PeerId) -> u32 {
+        self.members.iter().find(|member| member.peer == peer).map_or(0, |member| member.arrival)
     }
 
     pub(crate) fn is_led_by(&self, peer: PeerId) -> bool {
@@ -172,8 +212,14 @@ impl Group {
         self.begun = self.begun.map(|_| now);
     }
 
-    /// Takes a peer in and greets it; those it is to be connected with hear of it, and make the offers.
-    pub(crate) fn admit(&mut self, newcomer: Newcomer, greeting: Greeting<'_>) -> Result<(), SignalError> {
+    /// Takes a peer in and greets it; those it is to be connected with hear of it, and make the offers. One that leads again
+    /// makes them itself.
+    pub(crate) fn admit(
+        &mut self,
+        newcomer: Newcomer,
+        arrival: u32,
+        greeting: Greeting<'_>,
+    ) -> Result<(), SignalError> {
         if let Some(asked) = newcomer.topology
             && asked != self.topology
         {
@@ -182,13 +228,26 @@ impl Group {
         if self.is_full() {
             return Err(SignalError::RoomFull { max: self.capacity });
         }
-        let Newcomer { peer: me, coplay, relays, ice_servers, from, outbox, .. } = newcomer;
-        self.members.push(Member { peer: me, coplay, relays, from, outbox, met: false });
+        let Newcomer { peer: me, identity, coplay, relays, ice_servers, from, outbox, .. } = newcomer;
+        self.members.push(Member { peer: me, arrival, coplay, relays, from, outbox, met: false });
         self.lost = self.lost.saturating_sub(1).min(self.free());
+        let (secret, led) = match identity {
+            Identity::Drawn(secret) => (Some(secret.text()), None),
+            Identity::Proven { led } => (None, led.map(|led| led.min(MAX_LED)).filter(|led| *led > self.led)),
+        };
+        if let Some(led) = led {
+            (self.led, self.term) = (led, Term(self.term.max(led).0.saturating_add(1)));
+            self.members.rotate_right(1);
+        }
         let greeting = match coplay {
-            true => self.welcome(me, Greeting { ice_servers, ..greeting }),
+            true => self.welcome(me, Greeting { ice_servers, secret, ..greeting }),
             false => ServerMessage::IdAssigned(me),
         };
+        if led.is_some() {
+            self.lead_again(&greeting);
+            self.drop_slow();
+            return Ok(());
+        }
         let last = self.members.len() - 1;
         for (at, member) in self.members.iter().enumerate() {
             if at == last {
@@ -203,7 +262,7 @@ impl Group {
 
     /// How a member with the subprotocol is received.
     pub(crate) fn welcome(&self, me: PeerId, greeting: Greeting<'_>) -> ServerMessage {
-        let Greeting { room, lobby, resume, resumed, ice_servers, relay } = greeting;
+        let Greeting { room, lobby, resume, secret, resumed, ice_servers, relay } = greeting;
         ServerMessage::Welcome(Box::new(Welcome {
             me,
             room: room.to_owned(),
@@ -213,6 +272,7 @@ impl Group {
             max: self.max,
             ice_servers,
             resume,
+            secret,
             resumed,
             lobby: lobby.map(Box::new),
             relay,
@@ -251,6 +311,14 @@ impl Group {
         self.remove(peer);
         self.drop_slow();
         Some(from)
+    }
+
+    /// Lets a member go, and tells it why.
+    pub(crate) fn dismiss(&mut self, peer: PeerId, why: SignalError) {
+        if let Some(member) = self.members.iter_mut().find(|member| member.peer == peer) {
+            member.outbox.dismiss(why);
+            self.leave(peer);
+        }
     }
 
     /// Lets a member go. If it led, the longest member leads from now on; in a host room that one then meets the others.
@@ -314,6 +382,26 @@ impl Group {
         }
     }
 
+    /// The first is new, and leads. In a host room those who were connected with the leader before are that no more; whom
+    /// it is to be connected with, it offers to.
+    fn lead_again(&mut self, greeting: &ServerMessage) {
+        let (Some(leader), [first, others @ ..]) = (self.leader(), self.members.as_slice()) else { return };
+        first.say(greeting, &mut self.slow);
+        tracing::debug!(leader = %leader.peer, term = leader.term.0, "a peer that led before leads again");
+        if let ([before, rest @ ..], Topology::Host) = (others, self.topology) {
+            for member in rest {
+                before.say(&ServerMessage::PeerLeft(member.peer), &mut self.slow);
+                member.say(&ServerMessage::PeerLeft(before.peer), &mut self.slow);
+            }
+        }
+        for member in others {
+            if member.coplay {
+                member.say(&ServerMessage::Leader(leader), &mut self.slow);
+            }
+            first.say(&ServerMessage::NewPeer(member.peer), &mut self.slow);
+        }
+    }
+
     fn leader(&self) -> Option<Leader> {
         self.members.first().map(|member| Leader { peer: member.peer, term: self.term })
     }
@@ -350,7 +438,7 @@ impl Group {
         if place > 0 {
             return;
         }
-        self.term.0 = self.term.0.saturating_add(1);
+        (self.term.0, self.led) = (self.term.0.saturating_add(1), Term(0));
         let Some(leader) = self.leader() else { return };
         tracing::debug!(leader = %leader.peer, term = leader.term.0, "another leads");
         for member in self.members.iter().filter(|member| member.coplay) {

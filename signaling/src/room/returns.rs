@@ -113,6 +113,11 @@ impl Returns {
         self.put(group, peer, State::Present { bell, taker: None });
     }
 
+    /// Whether this is a member that may come back.
+    pub(crate) fn has(&self, group: u64, peer: PeerId) -> bool {
+        self.seats.contains_key(&(group, peer))
+    }
+
     /// A member's connection is lost. If somebody waits for its seat, it is to be given to that one; if not, it is kept.
     pub(crate) fn away(
         &mut self,

@@ -16,6 +16,7 @@ mod metrics;
 mod options;
 mod process;
 mod quick;
+mod reenter;
 mod relay;
 mod resume;
 mod rooms;

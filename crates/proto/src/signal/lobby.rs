@@ -12,6 +12,10 @@ use crate::{PeerId, Topology};
 
 use super::query;
 
+pub use self::credentials::Credentials;
+
+mod credentials;
+
 /// The longest name of a game, in bytes.
 pub const MAX_GAME: usize = 64;
 /// The longest version, in bytes.
@@ -222,6 +226,20 @@ pub struct LobbyFilter {
     pub free: u32,
 }
 
+impl Lobby {
+    /// The URL by which this room is entered, or made anew as it is, of a signaling server such as `ws://HOST:PORT`. That
+    /// it is locked, and its password, are not in a URL.
+    pub fn url(&self, server: &str) -> String {
+        let mut url = format!("{}/", server.trim_end_matches('/'));
+        encode(&mut url, &self.code);
+        append(&mut url, query::TOPOLOGY, name_of(self.topology));
+        append(&mut url, query::MAX, &self.max.to_string());
+        let Self { public, game, version, metadata, .. } = self.clone();
+        Listing { public, game, version, metadata }.append_to(&mut url);
+        url
+    }
+}
+
 impl LobbyFilter {
     /// Whether a lobby is one of those.
     pub fn takes(&self, lobby: &Lobby) -> bool {
@@ -280,6 +298,9 @@ pub enum RoomCommand {
     Max(u32),
     /// Whether the room is in the public list.
     Public(bool),
+    /// These, who prove their ids, may come in though the room is locked; in place of those who were named before, and at
+    /// most [`MAX_MATCH`] of them. They were in it before the server was started anew, and are not back yet.
+    Returning(Vec<PeerId>),
 }
 
 /// How it goes with a quick match.
@@ -309,14 +330,7 @@ impl QuickMatch {
     pub fn url(&self, server: &str) -> String {
         let mut url = format!("{}{}", server.trim_end_matches('/'), super::path::MATCH);
         append(&mut url, query::SIZE, &self.size.to_string());
-        append(
-            &mut url,
-            query::TOPOLOGY,
-            match self.topology {
-                Topology::Host => "host",
-                Topology::Mesh => "mesh",
-            },
-        );
+        append(&mut url, query::TOPOLOGY, name_of(self.topology));
         append_if(&mut url, query::GAME, &self.game);
         append_if(&mut url, query::VERSION, &self.version);
         url
@@ -369,103 +383,15 @@ impl core::fmt::Debug for Ticket {
     }
 }
 
-/// The WebSocket subprotocols to offer: ours, and what must not be in a URL, where proxies write it down. The server
-/// selects ours and answers with none of the others.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Credentials {
-    /// The room's password: asked for where there is one, and set where the room is made.
-    pub password: Option<Password>,
-    /// What a server that asks for tickets is shown.
-    pub ticket: Option<Ticket>,
-    /// Whether the seat is to be kept when the connection is lost.
-    pub resumable: bool,
-    /// The token of the seat to come back to.
-    pub resume: Option<String>,
-    /// Whether the peer takes [relayed frames](super::relay).
-    pub relays: bool,
-}
-
-/// Before the password, in hex digits of its UTF-8.
-const PASSWORD: &str = "coplay.password.";
-/// Before the ticket, in hex digits as well.
-const TICKET: &str = "coplay.ticket.";
-/// Says that the seat is to be kept. With a dot and the token behind: which seat to come back to.
-const RESUME: &str = "coplay.resume";
-
-impl Credentials {
-    /// What to offer, ours first.
-    pub fn subprotocols(&self) -> Vec<String> {
-        let mut offers = vec![super::SUBPROTOCOL.to_owned()];
-        if let Some(password) = &self.password {
-            offers.push(format!("{PASSWORD}{}", hex(password.expose())));
-        }
-        if let Some(ticket) = &self.ticket {
-            offers.push(format!("{TICKET}{}", hex(ticket.expose())));
-        }
-        match &self.resume {
-            Some(token) => offers.push(format!("{RESUME}.{token}")),
-            None if self.resumable => offers.push(RESUME.to_owned()),
-            None => {}
-        }
-        if self.relays {
-            offers.push(super::relay::OFFER.to_owned());
-        }
-        offers
-    }
-
-    /// What was offered.
-    ///
-    /// # Errors
-    /// The password or the ticket is none.
-    pub fn read<'a>(offers: impl IntoIterator<Item = &'a str>) -> Result<Self, TooLong> {
-        let mut credentials = Self::default();
-        for offer in offers {
-            if let Some(hex) = offer.strip_prefix(PASSWORD) {
-                credentials.password = Some(unhex(hex, MAX_PASSWORD).ok_or(TooLong::Password)?.into());
-            } else if let Some(hex) = offer.strip_prefix(TICKET) {
-                credentials.ticket = Some(unhex(hex, MAX_TICKET).ok_or(TooLong::Ticket)?.into());
-            } else if offer == super::relay::OFFER {
-                credentials.relays = true;
-            } else if offer == RESUME {
-                credentials.resumable = true;
-            } else if let Some(token) = offer.strip_prefix(RESUME).and_then(|rest| rest.strip_prefix('.')) {
-                credentials.resumable = true;
-                credentials.resume = Some(token.to_owned());
-            }
-        }
-        Ok(credentials)
-    }
-}
-
-impl core::fmt::Debug for Credentials {
-    /// Without the secrets.
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Credentials")
-            .field("password", &self.password.is_some())
-            .field("ticket", &self.ticket.is_some())
-            .field("resumable", &self.resumable)
-            .field("resume", &self.resume.is_some())
-            .field("relays", &self.relays)
-            .finish()
-    }
-}
-
-fn hex(text: &str) -> String {
-    text.bytes().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// What the digits stand for: 1 to `most` bytes of UTF-8.
-fn unhex(hex: &str, most: usize) -> Option<String> {
-    let fits = (2..=2 * most).contains(&hex.len()) && hex.len().is_multiple_of(2);
-    if !fits || !hex.bytes().all(|c| c.is_ascii_hexdigit()) {
-        return None;
-    }
-    let digits = hex.as_bytes().chunks(2).map(|pair| u8::from_str_radix(core::str::from_utf8(pair).ok()?, 16).ok());
-    String::from_utf8(digits.collect::<Option<_>>()?).ok()
-}
-
 fn fits(text: &str, most: usize) -> bool {
     text.len() <= most && !text.chars().any(char::is_control)
+}
+
+fn name_of(topology: Topology) -> &'static str {
+    match topology {
+        Topology::Host => "host",
+        Topology::Mesh => "mesh",
+    }
 }
 
 fn append_if(url: &mut String, name: &str, value: &str) {
@@ -479,7 +405,12 @@ fn append(url: &mut String, name: &str, value: &str) {
     url.push(if url.contains('?') { '&' } else { '?' });
     url.push_str(name);
     url.push('=');
-    for byte in value.bytes() {
+    encode(url, value);
+}
+
+/// Adds text to a URL, so that it is read as it is.
+fn encode(url: &mut String, text: &str) {
+    for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             url.push(byte.into());
         } else {
@@ -544,38 +475,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_offered_is_read_again_and_is_made_of_token_characters() {
-        let credentials = Credentials {
-            password: Some("pässword, \"x\"".into()),
-            ticket: Some("1000-ab, \"x\"".into()),
-            resumable: true,
-            resume: Some("a-b_c".into()),
-            relays: true,
-        };
-        let offers = credentials.subprotocols();
-        assert_eq!(offers.first().map(String::as_str), Some("coplay.v1"));
-        // RFC 9110, section 5.6.2.
-        let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-        assert!(offers.iter().all(|offer| offer.chars().all(token)), "{offers:?}");
-        assert_eq!(Credentials::read(offers.iter().map(String::as_str)), Ok(credentials.clone()));
-        assert!(!format!("{credentials:?}").contains("ssword, "), "{credentials:?}");
-        assert!(!format!("{credentials:?} {:?}", credentials.ticket).contains("1000"), "{credentials:?}");
-        let first = Credentials { resumable: true, ..Credentials::default() };
-        assert_eq!(first.subprotocols(), ["coplay.v1", "coplay.resume"]);
-        assert_eq!(Credentials::read(["coplay.v1", "coplay.resume", "other"]), Ok(first));
-        assert_eq!(Credentials::default().subprotocols(), ["coplay.v1"]);
-        for bad in ["", "0", "zz", "ff", "€€", &"61".repeat(MAX_PASSWORD + 1)] {
-            assert_eq!(Credentials::read([format!("{PASSWORD}{bad}").as_str()]), Err(TooLong::Password), "{bad}");
-            assert_eq!(Credentials::read([format!("{TICKET}{bad}").as_str()]), Err(TooLong::Ticket), "{bad}");
-        }
-    }
-
-    #[test]
     fn urls_say_what_is_wanted() {
         let mut url = "ws://host/?max=4".to_owned();
         let metadata = Metadata::new([("map", "a b&c")]).expect("short");
         Listing { public: true, game: "arena".into(), version: String::new(), metadata }.append_to(&mut url);
         assert_eq!(url, "ws://host/?max=4&public=1&game=arena&meta.map=a%20b%26c");
+        let lobby = Lobby { code: "a:b@c".into(), ..lobby() };
+        assert_eq!(
+            lobby.url("ws://host:1/"),
+            "ws://host:1/a%3Ab%40c?topology=mesh&max=4&public=1&game=arena&version=1&meta.map=hill&meta.mode=duel"
+        );
         let quick = QuickMatch { game: "arena".into(), version: "0.1".into(), size: 2, topology: Topology::Host };
         assert_eq!(quick.url("ws://host:1/"), "ws://host:1/-/match?size=2&topology=host&game=arena&version=0.1");
     }

@@ -192,6 +192,7 @@ impl Engine {
     async fn execute(&mut self, output: Output) {
         match output {
             Output::Dial(dial) => self.signaller.dial(dial),
+            Output::HangUp => self.signaller.hang_up(),
             Output::Send(message) => self.signaller.send(message),
             Output::Start { attempt, ice_servers, offer } => {
                 let (orders, received) = mpsc::channel(ORDERS);

@@ -53,13 +53,18 @@ impl Signaller for WebSocket {
         let (messages, outgoing) = mpsc::channel(WAITING);
         let (frames, relayed) = mpsc::channel(FRAMES);
         let told = Told { events: event, waker: self.waker.clone() };
-        let (url, closing) = (self.url.clone(), self.closing.clone());
+        let url = dial.url.clone().unwrap_or_else(|| self.url.clone());
+        let closing = self.closing.clone();
         tokio::spawn(async move {
             let why = talk(&url, &dial, &told, outgoing, relayed).await;
             told.tell(SignallerEvent::Down(why)).await;
             drop(closing);
         });
         self.line = Some(Line { events, messages, frames });
+    }
+
+    fn hang_up(&mut self) {
+        self.line = None;
     }
 
     fn send(&mut self, message: ClientMessage) {

@@ -60,7 +60,9 @@ impl Dialer {
         }
         let reason = match down {
             // These pass by themselves.
-            Down::Refused(error @ (SignalError::TooMuch | SignalError::ServerFull)) => error.to_string(),
+            Down::Refused(error @ (SignalError::TooMuch | SignalError::ServerFull | SignalError::Stopping)) => {
+                error.to_string()
+            }
             Down::Refused(error) => return Next::Never(Ok(error)),
             Down::WrongDialect => "it does not speak coplay's dialect".into(),
             Down::Lost(reason) | Down::Unknown(reason) => reason,
@@ -134,7 +136,9 @@ mod tests {
         for _ in 0..100 {
             assert!(matches!(dialer.down(lost()), Next::After(..)));
         }
-        assert!(matches!(dialer.down(Down::Refused(SignalError::ServerFull)), Next::After(..)));
+        for passes in [SignalError::ServerFull, SignalError::Stopping, SignalError::TooMuch] {
+            assert!(matches!(dialer.down(Down::Refused(passes)), Next::After(..)));
+        }
         let full = SignalError::RoomFull { max: 4 };
         assert_eq!(dialer.down(Down::Refused(full.clone())), Next::Never(Ok(full)));
     }

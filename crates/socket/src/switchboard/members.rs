@@ -34,8 +34,9 @@ impl Switchboard {
         self.connected(now);
         self.offered(now, welcome.relay);
         self.event(SocketEvent::Room(RoomEvent::Resumed));
-        self.event(SocketEvent::Leader(welcome.leader));
+        self.led_by(welcome.leader);
         if let Some(lobby) = welcome.lobby {
+            self.past.told(&lobby);
             self.event(SocketEvent::Room(RoomEvent::Settings(lobby)));
         }
         let left: Vec<PeerId> = self.met.iter().filter(|peer| !welcome.members.contains(peer)).copied().collect();
@@ -54,6 +55,7 @@ impl Switchboard {
 
     pub(super) fn connected(&mut self, now: Duration) {
         self.dialer.entered();
+        self.past.shown = false;
         if !matches!(self.signaling, Signaling::Waiting { .. }) {
             self.event(SocketEvent::Signaling(SignalingState::Connected));
         }
@@ -62,9 +64,22 @@ impl Switchboard {
 
     pub(super) fn new_peer(&mut self, now: Duration, peer: PeerId) {
         self.meet(peer);
-        if self.peers.contains_key(&peer) {
-            tracing::debug!(%peer, "signaling names a peer as new that is known");
-        } else if self.has_room(peer) {
+        let linked = self.is_linked(peer);
+        match self.peers.get_mut(&peer) {
+            Some(known) if linked || known.role == Role::Offers => {
+                tracing::debug!(%peer, "signaling names a peer as new that is known");
+                let came_back = known.role == Role::Answers;
+                known.role = Role::Offers;
+                if came_back && known.relayed && known.stage == Stage::Idle {
+                    self.retry_later(now, peer);
+                }
+                return;
+            }
+            // It came to the room anew, and what it wanted to offer is ours to offer now.
+            Some(_) => self.forget(peer, None),
+            None => {}
+        }
+        if !self.is_led_by_former() && self.has_room(peer) {
             self.peers.insert(peer, Handshake::new(Role::Offers, now, &self.config));
             if self.config.relay == RelayPolicy::Only {
                 self.give_up(now, peer);

@@ -176,7 +176,8 @@ impl Switchboard {
                 }
                 return;
             }
-            if !relay::asks(body) || !(self.peers.contains_key(&peer) || self.has_room(peer)) {
+            let known = self.peers.contains_key(&peer);
+            if !relay::asks(body) || !(known || !self.is_led_by_former() && self.has_room(peer)) {
                 return;
             }
             self.meet(peer);
@@ -433,7 +434,7 @@ impl Switchboard {
         self.relays.get(&attempt.peer).filter(|relay| relay.carries(attempt))
     }
 
-    fn is_up(&self) -> bool {
+    pub(super) fn is_up(&self) -> bool {
         matches!(self.signaling, Signaling::Up { .. })
     }
 }

@@ -112,6 +112,7 @@ fn welcome(me: u8) -> ServerMessage {
         max: None,
         ice_servers: vec![IceServer { urls: vec!["stun:b".into()], ..IceServer::default() }],
         resume: None,
+        secret: None,
         resumed: false,
         lobby: None,
         relay: None,
@@ -416,5 +417,6 @@ fn the_reason_names_what_would_help() {
     }
 }
 
+mod reentering;
 mod relaying;
 mod resuming;

@@ -44,10 +44,16 @@ impl Signaller for WebSocketSignaller {
     fn dial(&mut self, dial: Dial) {
         self.line = None;
         self.inbox.events.borrow_mut().clear();
-        match Line::dial(&self.url, &dial, &self.inbox) {
+        let url = dial.url.as_deref().unwrap_or(&self.url);
+        match Line::dial(url, &dial, &self.inbox) {
             Ok(line) => self.line = Some(line),
             Err(thrown) => self.inbox.push(SignallerEvent::Down(Down::Lost(page::why(&thrown)))),
         }
+    }
+
+    fn hang_up(&mut self) {
+        self.line = None;
+        self.inbox.events.borrow_mut().clear();
     }
 
     fn send(&mut self, message: ClientMessage) {

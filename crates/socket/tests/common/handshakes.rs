@@ -36,6 +36,10 @@ impl<F: FnMut(Signal) -> Vec<Signal> + MaybeSend> Signaller for Between<F> {
         self.line.dial(dial);
     }
 
+    fn hang_up(&mut self) {
+        self.line.hang_up();
+    }
+
     fn send(&mut self, message: ClientMessage) {
         match message {
             ClientMessage::Signal { receiver, data } => {

@@ -93,6 +93,7 @@ async fn attend(manner: Manner, stream: TcpStream, me: PeerId, members: Members)
                 max: None,
                 ice_servers: Vec::new(),
                 resume: None,
+                secret: None,
                 resumed: false,
                 lobby: None,
                 relay: None,

@@ -25,7 +25,16 @@ impl Scene {
     fn enter_with(&mut self, peer: PeerId, coplay: bool, frames: u32) -> Result<(), SignalError> {
         let (outbox, inbox) = outbox(frames, 64 * 1024, 0);
         self.inboxes.insert(peer, inbox);
-        self.group.admit(newcomer(peer, coplay, None, outbox), Greeting::default())
+        self.group.admit(newcomer(peer, coplay, None, outbox), 0, Greeting::default())
+    }
+
+    /// Somebody comes who led in this term, as it says.
+    fn enter_led(&mut self, peer: PeerId, led: u32) {
+        let (outbox, inbox) = outbox(64, 64 * 1024, 0);
+        self.inboxes.insert(peer, inbox);
+        let newcomer =
+            Newcomer { identity: Identity::Proven { led: Some(Term(led)) }, ..newcomer(peer, true, None, outbox) };
+        self.group.admit(newcomer, 0, Greeting::default()).unwrap();
     }
 
     fn enter(&mut self, peers: &[PeerId]) {
@@ -58,7 +67,8 @@ impl Scene {
 }
 
 fn newcomer(peer: PeerId, coplay: bool, topology: Option<Topology>, outbox: Outbox) -> Newcomer {
-    Newcomer { peer, coplay, relays: coplay, ice_servers: Vec::new(), topology, from: None, outbox }
+    let identity = Identity::Drawn(IdSecret::new());
+    Newcomer { peer, identity, coplay, relays: coplay, ice_servers: Vec::new(), topology, from: None, outbox }
 }
 
 /// What a future comes to without waiting.
@@ -180,7 +190,7 @@ fn a_full_room_and_another_topology_are_refused() {
     let host = Some(Topology::Host);
     let newcomer = newcomer(B, true, host, outbox);
     let differs = SignalError::TopologyDiffers { room: Topology::Mesh, asked: Topology::Host };
-    assert_eq!(scene.group.admit(newcomer, Greeting::default()), Err(differs));
+    assert_eq!(scene.group.admit(newcomer, 0, Greeting::default()), Err(differs));
     assert_eq!(scene.heard(A).unwrap().len(), 1, "nobody was announced");
 }
 
@@ -219,15 +229,47 @@ fn the_seats_of_those_who_went_before_they_met_anybody_are_free_again() {
     );
 }
 
+#[test]
+fn who_led_before_leads_again_by_the_highest_term_and_offers_to_all() {
+    let mut scene = Scene::new(Topology::Host);
+    scene.enter(&[A, B]);
+    scene.forget();
+    scene.enter_led(C, 5);
+    let heard = scene.heard(C).unwrap();
+    let ServerMessage::Welcome(welcome) = &heard[0] else { panic!("{heard:?}") };
+    assert_eq!((welcome.leader, &welcome.members[..], &welcome.secret), (leader(C, 6), &[C, A, B][..], &None));
+    assert_eq!(heard[1..], [ServerMessage::NewPeer(A), ServerMessage::NewPeer(B)]);
+    // The two are not to be connected any more.
+    let told = |gone| vec![ServerMessage::PeerLeft(gone), ServerMessage::Leader(leader(C, 6))];
+    assert_eq!((scene.heard(A), scene.heard(B)), (Some(told(B)), Some(told(A))));
+    assert_eq!(scene.group.forward(A, B, Kind::Offer, "x".into()), Err(Dropped::Stranger));
+    assert_eq!(scene.group.forward(A, C, Kind::Offer, "x".into()), Err(Dropped::Role));
+    assert_eq!(scene.group.forward(C, A, Kind::Offer, "x".into()), Ok(()));
+    // Of an earlier term, of the same, of none: these come as anybody.
+    let others = [(3, 0), (4, 4), (5, 5)].map(|(n, led)| (PeerId::from_u128(n), led));
+    for (peer, led) in others {
+        scene.enter_led(peer, led);
+        assert!(!scene.group.is_led_by(peer), "{led}");
+    }
+    // Of a later one, but never so late that none could follow.
+    let last = PeerId::from_u128(9);
+    scene.enter_led(last, u32::MAX);
+    assert_eq!(scene.group.leader(), Some(leader(last, u32::MAX / 2 + 1)));
+    scene.group.leave(last);
+    assert_eq!(scene.group.leader(), Some(leader(C, u32::MAX / 2 + 2)));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Enter { coplay: bool, frames: u32 },
+    Lead(u32),
     Leave(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (any::<bool>(), prop_oneof![Just(64_u32), 1..6_u32]).prop_map(|(coplay, frames)| Step::Enter { coplay, frames }),
+        1 => (0..9_u32).prop_map(Step::Lead),
         2 => (0..8_usize).prop_map(Step::Leave),
     ]
 }
@@ -252,6 +294,14 @@ proptest! {
                     if scene.enter_with(peer, coplay, frames).is_err() {
                         scene.inboxes.remove(&peer);
                     } else if frames == 64 {
+                        reading.insert(peer);
+                    }
+                }
+                Step::Lead(led) => {
+                    let peer = PeerId::from_u128(next);
+                    if !scene.group.is_full() {
+                        next += 1;
+                        scene.enter_led(peer, led);
                         reading.insert(peer);
                     }
                 }

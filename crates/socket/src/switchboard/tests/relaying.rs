@@ -105,7 +105,7 @@ impl Net {
             let (other, now) = (1 - at, self.now);
             let id = self.ends[at].id;
             match output {
-                Output::Dial(_) | Output::Candidate(..) => {}
+                Output::Dial(_) | Output::HangUp | Output::Candidate(..) => {}
                 Output::Send(ClientMessage::Signal { data, .. }) => {
                     self.ends[at].offers += u32::from(matches!(data, Signal::Offer(_)));
                     self.come(other, ms(20), Coming::Signaling(ServerMessage::Signal { sender: id, data }));

@@ -158,7 +158,7 @@ impl Platform {
                 assert!(!matches!(&reason, CloseReason::Failed(why) if why.is_empty()));
                 Some(peer)
             }
-            Output::Event(_) | Output::Dial(_) | Output::Send(_) => None,
+            Output::Event(_) | Output::Dial(_) | Output::HangUp | Output::Send(_) => None,
             Output::Relay(_) | Output::RelayOpen(_) | Output::Received(..) | Output::Moved(_) | Output::Admit(_) => {
                 panic!("signaling relays nothing")
             }
