@@ -122,6 +122,9 @@ struct News {
 fn hear(net: &mut Net, network: &mut Network, now: Duration) -> News {
     let mut news = News::default();
     let Net { session: Some(session), facts, relay, .. } = net else { return news };
+    for (peer, waiting) in network.waiting() {
+        session.handle(now, Input::Waiting(peer, waiting));
+    }
     relay.release(now, session, network, facts);
     let mut bytes = 0;
     for _ in 0..EVENTS_A_FRAME {
@@ -140,16 +143,16 @@ fn hear(net: &mut Net, network: &mut Network, now: Duration) -> News {
                     news.figures.push((peer, *figures));
                 }
                 match event {
-                    LinkEvent::Message(Channel::Events, message) => {
-                        bytes += message.len();
-                        relay.event(now, peer, message, session, network, facts);
-                    }
                     LinkEvent::Message(Channel::Control, message) => {
                         let size = message.len();
                         bytes += size;
                         let event = LinkEvent::Message(Channel::Control, message);
                         session.handle(now, Input::Link(peer, event));
                         network.consumed(peer, size);
+                    }
+                    LinkEvent::Message(channel, message) => {
+                        bytes += message.len();
+                        relay.event(now, peer, channel, message, session, network, facts);
                     }
                     event => {
                         if let LinkEvent::State(frame) = &event {

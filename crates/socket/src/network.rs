@@ -167,7 +167,7 @@ impl Network {
         }
     }
 
-    /// Sends a message: exactly once, in order within its channel. To a peer that is gone, nothing is sent.
+    /// Sends a message: as its [`Channel`] says, else exactly once, in order within its channel. To a peer that is gone, nothing is sent.
     ///
     /// # Errors
     /// Nothing was sent: more than [`MAX_MESSAGE`] bytes, or more than [`LinkConfig::send_queue`] bytes wait;
@@ -189,6 +189,11 @@ impl Network {
             pressure.handed.fetch_sub(size, Ordering::Relaxed);
             Refused::QueueFull { limit }
         })
+    }
+
+    /// Bytes of messages that wait for each peer: handed over, and not acked.
+    pub fn waiting(&self) -> impl Iterator<Item = (PeerId, usize)> {
+        self.peers.iter().map(|(peer, pressure)| (*peer, pressure.outgoing()))
     }
 
     /// Whether more than half of the messages that may wait for this peer do.

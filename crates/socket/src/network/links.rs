@@ -91,8 +91,7 @@ struct Seat {
     blobs: Blobs,
     pressure: Arc<Pressure>,
     /// Messages that the link has no room for. The game is told to hold back before there are many.
-    control: VecDeque<Bytes>,
-    events: VecDeque<Bytes>,
+    backlogs: BTreeMap<Channel, VecDeque<Bytes>>,
     backlog_bytes: usize,
     /// We said goodbye.
     leaving: bool,
@@ -155,10 +154,12 @@ impl Links {
             }
             Command::Message(peer, channel, bytes) => {
                 if let Some(seat) = self.links.get_mut(&peer) {
-                    seat.pressure.handed.fetch_sub(bytes.len(), Ordering::Relaxed);
-                    seat.backlog_bytes += bytes.len();
-                    seat.backlog(channel).push_back(bytes);
+                    let size = bytes.len();
+                    seat.backlog_bytes += size;
+                    seat.backlogs.entry(channel).or_default().push_back(bytes);
                     seat.refill(now);
+                    // In this order, so that it never seems that less waits than does.
+                    seat.pressure.handed.fetch_sub(size, Ordering::Relaxed);
                 }
             }
             Command::Blob(peer, command) => match self.links.get_mut(&peer) {
@@ -309,8 +310,7 @@ impl Seat {
             link: Link::new(now, config.link, (peer.as_u128() >> 64) as u64),
             blobs: Blobs::new(now, config.bulk, config.shelf),
             pressure: Arc::new(Pressure::default()),
-            control: VecDeque::new(),
-            events: VecDeque::new(),
+            backlogs: BTreeMap::new(),
             backlog_bytes: 0,
             leaving: false,
             path: None,
@@ -330,20 +330,14 @@ impl Seat {
         }
     }
 
-    const fn backlog(&mut self, channel: Channel) -> &mut VecDeque<Bytes> {
-        match channel {
-            Channel::Control => &mut self.control,
-            Channel::Events => &mut self.events,
-        }
-    }
-
-    /// Hands over what the link has room for. Events that wait do not hold up control.
+    /// Hands over what the link has room for. What waits of one channel does not hold up another.
     fn refill(&mut self, now: Duration) {
-        for channel in [Channel::Control, Channel::Events] {
-            while let Some(bytes) = self.backlog(channel).pop_front() {
+        for (&channel, backlog) in &mut self.backlogs {
+            while let Some(bytes) = backlog.pop_front() {
                 match self.link.handle(now, Input::Message(channel, bytes.clone())) {
-                    Err(Refused::QueueFull { .. }) => {
-                        self.backlog(channel).push_front(bytes);
+                    // What may be lost is, rather than to wait.
+                    Err(Refused::QueueFull { .. }) if channel != Channel::Unreliable => {
+                        backlog.push_front(bytes);
                         break;
                     }
                     Ok(()) | Err(_) => self.backlog_bytes -= bytes.len(),
