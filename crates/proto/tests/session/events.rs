@@ -202,7 +202,7 @@ fn without_waiting_an_event_would_come_before_its_state() {
     let (mut net, peers) = room(Topology::Mesh, 2);
     net.set_conditions(HARSH);
     let entity = net.act(peers[0], |session| session.spawn(None)).unwrap();
-    for number in 0..60 {
+    for number in 0..150 {
         net.act(peers[0], |session| {
             session.write(entity, POS, value(number)).unwrap();
             session.send(Target::Others, HONK, value(number)).unwrap();
