@@ -127,7 +127,9 @@ mod blobs;
 mod child;
 mod collect;
 mod component;
+mod conditions;
 mod control;
+mod crowd;
 mod diagnostics;
 mod event_counts;
 mod event_type;
@@ -178,6 +180,7 @@ pub use blobs::{
     AcceptBlob, BlobChunk, BlobCommandsExt, BlobFailed, BlobOffered, BlobProgress, BlobReceived, BlobSent,
     BlobTransfer, CancelBlob, RefuseBlob,
 };
+pub use conditions::LinkConditions;
 pub use control::{ControlledBy, Mine, NetEntity, Owned, Shared, Simulated};
 pub use coplay_proto::{
     MemberId, NetId, PeerId, Topology,
@@ -194,6 +197,7 @@ pub use coplay_proto::{
     },
 };
 pub use coplay_socket::{IceTransportPolicy, PathKind, RelayPolicy, Socket, SocketError};
+pub use crowd::MeshCrowded;
 pub use diagnostics::NetDiagnosticsPlugin;
 pub use event_counts::EventCounts;
 pub use events::{EventNotAdded, NetCommandsExt, Received, Unsent, UnsentError};
@@ -224,10 +228,11 @@ pub mod prelude {
     pub use crate::{
         AcceptBlob, AppNetExt, Blob, BlobChunk, BlobCommandsExt, BlobFailed, BlobFailure, BlobOffered, BlobPolicy,
         BlobProgress, BlobReceived, BlobSent, BlobTransfer, CancelBlob, ChangeRoom, ControlledBy, CoplayPlugins,
-        DisconnectReason, JoinRoom, KickPeer, LeaveRoom, Lobbies, LobbiesChanged, LobbiesFailed, LobbiesState, Lobby,
-        MatchWaiting, Metadata, Mine, NetCommandsExt, NetEntity, NetEvent, NetField, NetInput, NetSystems, Networked,
-        Owned, PathKind, Peer, PeerDenied, PeerId, PeerJoined, PeerLeft, PeerPath, PeerQuality, PeerRefused,
-        PlayerEntered, QualityCause, Received, RefuseBlob, Room, RoomChanged, RoomDenied, RoomFailed, RoomState,
-        SceneId, Shared, Simulate, Simulated, Target, Topology, Unresponsive, Unsent, UnwatchLobbies, WatchLobbies,
+        DisconnectReason, JoinRoom, KickPeer, LeaveRoom, LinkConditions, Lobbies, LobbiesChanged, LobbiesFailed,
+        LobbiesState, Lobby, MatchWaiting, MeshCrowded, Metadata, Mine, NetCommandsExt, NetEntity, NetEvent, NetField,
+        NetInput, NetSystems, Networked, Owned, PathKind, Peer, PeerDenied, PeerId, PeerJoined, PeerLeft, PeerPath,
+        PeerQuality, PeerRefused, PlayerEntered, QualityCause, Received, RefuseBlob, Room, RoomChanged, RoomDenied,
+        RoomFailed, RoomState, SceneId, Shared, Simulate, Simulated, Target, Topology, Unresponsive, Unsent,
+        UnwatchLobbies, WatchLobbies,
     };
 }

@@ -51,7 +51,7 @@ pub enum DisconnectReason {
     )]
     TooSlow,
     /// The link to it is gone.
-    #[error("{0}")]
+    #[error("is not connected: {0}")]
     Link(crate::link::CloseReason),
     /// The leader declared it gone.
     #[error("was declared gone by the room's leader")]
