@@ -145,7 +145,7 @@ impl Session {
             }
             return;
         }
-        let flush = matches!(input, Input::Flush);
+        let (flush, elapsed) = (matches!(input, Input::Flush), matches!(input, Input::Flush | Input::Elapsed));
         match input {
             Input::Entered { me, leader } => self.entered(me, leader),
             Input::Leader(leader) => self.named = Some(leader),
@@ -155,7 +155,10 @@ impl Session {
             Input::Flush | Input::Elapsed => self.elapsed(),
         }
         self.seek();
-        self.release_events();
+        if elapsed {
+            // Not whenever something comes, so that what waits costs the same however much does.
+            self.release_events();
+        }
         if flush {
             self.flush();
         }

@@ -15,6 +15,8 @@ use crate::{Channel, MemberId};
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// The most bytes of events that wait, of what comes over one link.
 pub(super) const MAX_PARKED: usize = 1 << 20;
+/// The most lines in which they do: each is looked at once a frame.
+const MAX_LINES: usize = 1024;
 
 /// An event that has come, in our own words.
 #[derive(Clone, Debug)]
@@ -53,8 +55,8 @@ impl Parking {
     }
 
     /// Whether there is more than may wait.
-    pub(super) const fn is_full(&self) -> bool {
-        self.bytes > MAX_PARKED
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes > MAX_PARKED || self.lines.len() > MAX_LINES
     }
 
     #[cfg(test)]
@@ -132,13 +134,17 @@ mod tests {
     }
 
     #[test]
-    fn empty_ones_are_counted_too() {
-        let mut parking = Parking::default();
-        let mut count = 0_usize;
-        while !parking.is_full() {
-            parking.push(arrived(1, Channel::Unordered, 0));
-            count += 1;
-        }
-        assert!(count <= MAX_PARKED / HELD_OVERHEAD + 1, "{count}");
+    fn what_waits_is_bounded_in_bytes_and_in_lines() {
+        let most = |channel| {
+            let mut parking = Parking::default();
+            let mut count = 0;
+            while !parking.is_full() {
+                parking.push(arrived(1, channel, 0));
+                count += 1;
+            }
+            count - 1
+        };
+        assert_eq!(most(Channel::Events), MAX_PARKED / (HELD_OVERHEAD + 1));
+        assert_eq!(most(Channel::Unordered), MAX_LINES);
     }
 }

@@ -137,6 +137,11 @@ impl Node {
         if !self.links.contains_key(&peer) {
             return;
         }
+        if channel == Channel::Unreliable {
+            // What there is no room for is lost.
+            self.hand(now, peer, link::Input::Message(channel, message));
+            return;
+        }
         let reserve = if channel == Channel::Control { link::CONTROL_RESERVE } else { 0 };
         let waiting = self.waiting(peer);
         if waiting > 0 && waiting + message.len() > self.send_queue + reserve {
@@ -152,8 +157,7 @@ impl Node {
         let mut backlogs = core::mem::take(&mut self.backlogs);
         for ((peer, channel), backlog) in &mut backlogs {
             while let Some(message) = backlog.front().cloned() {
-                let full = self.hand(now, *peer, link::Input::Message(*channel, message));
-                if full && *channel != Channel::Unreliable {
+                if self.hand(now, *peer, link::Input::Message(*channel, message)) {
                     break;
                 }
                 backlog.pop_front();

@@ -40,6 +40,9 @@ impl Player {
 
     /// Takes what came and sends what changed. Returns how old another player's entity is, in ms, if one is seen.
     pub(crate) fn tick(&mut self) -> Result<Option<f64>, String> {
+        for (peer, waiting) in self.network.waiting() {
+            self.session.handle(now(), Input::Waiting(peer, waiting));
+        }
         while let Some(event) = self.network.poll() {
             match event {
                 NetworkEvent::Entered(entered) => {
