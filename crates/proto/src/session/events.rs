@@ -320,12 +320,15 @@ impl Session {
         let About { entity, parts: before } = named;
         let pair = self.peers.get(&peer)?.pair.as_ref()?;
         let Some(known) = self.store.get(*entity) else {
-            return (!self.is_gone(*entity) && self.is_host()).then(|| before.clone());
+            // That it is gone the peer may be yet to hear.
+            let gone = self.is_gone(*entity).then(Vec::new);
+            return gone.or_else(|| self.is_host().then(|| before.clone()));
         };
-        if known.owner == pair.member {
+        let handing = pair.outbox.handing(*entity);
+        if known.owner == pair.member && !handing {
             return None;
         }
-        let mut parts = if self.tells(pair.member, known, pair.outbox.handing(*entity)) {
+        let mut parts = if self.tells(pair.member, known, handing) {
             pair.outbox.unknown(*entity, known)
         } else if self.is_guest() {
             // The host knows best.
