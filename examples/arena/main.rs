@@ -22,13 +22,13 @@ use options::Options;
 fn main() -> AppExit {
     let options = Options::from_environment();
     let mut app = App::new();
-    let log = LogPlugin { filter: bevy_coplay::LOG_FILTER.into(), ..default() };
     if options.headless {
         let frame = core::time::Duration::from_secs_f64(1.0 / 60.0);
-        app.add_plugins((MinimalPlugins.set(ScheduleRunnerPlugin::run_loop(frame)), StatesPlugin, log));
+        let frames = ScheduleRunnerPlugin::run_loop(frame);
+        app.add_plugins((MinimalPlugins.set(frames), StatesPlugin, LogPlugin::default()));
     } else {
         let window = WindowPlugin { primary_window: Some(options.window()), ..default() };
-        app.add_plugins(DefaultPlugins.set(log).set(window));
+        app.add_plugins(DefaultPlugins.set(window));
         app.add_plugins((controls::plugin, look::plugin, sparks::plugin, hud::plugin, chat::plugin, menu::plugin));
     }
     app.add_plugins((options.net(), game::plugin, orbs::plugin, bots::plugin)).insert_resource(options);

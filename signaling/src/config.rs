@@ -99,6 +99,13 @@ impl Config {
         self
     }
 
+    /// The same, telling every peer with coplay's subprotocol of the STUN server at this URL, too: `stun:HOST:PORT`.
+    #[must_use]
+    pub fn ice_server(mut self, url: impl Into<String>) -> Self {
+        self.ice_servers.push(IceServer { urls: vec![url.into()], ..IceServer::default() });
+        self
+    }
+
     /// The same, with a TURN server within this one, on the UDP port of the STUN server.
     #[must_use]
     pub fn embedded_turn(mut self, turn: EmbeddedTurn) -> Self {

@@ -217,10 +217,6 @@ pub use target::Target;
 #[cfg(not(target_arch = "wasm32"))]
 pub use test_net::TestNet;
 
-/// A filter for Bevy's `LogPlugin` that keeps what Bevy keeps of its own, and leaves out what the WebRTC stack tells of
-/// every connection: `DefaultPlugins.set(LogPlugin { filter: bevy_coplay::LOG_FILTER.into(), ..default() })`.
-pub const LOG_FILTER: &str = "wgpu=error,naga=warn,rtc=error,webrtc=error";
-
 /// What a game uses: `use bevy_coplay::prelude::*;`
 pub mod prelude {
     #[cfg(not(target_arch = "wasm32"))]

@@ -44,6 +44,7 @@ mod matchbox;
 mod mdns;
 mod peer;
 mod ports;
+mod quiet;
 mod relays;
 mod rtc;
 mod servers;

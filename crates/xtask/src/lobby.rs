@@ -1,7 +1,6 @@
 //! Do players find each other by the arena's menu? Two people in two real browsers, driven key by key, and a native player.
 
 use std::{
-    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
     time::Instant,
@@ -14,12 +13,15 @@ use crate::{
     webdriver::{DOWN, Driver, ENTER, Page, TAB},
 };
 
+/// More than there are rows in the menu.
+const MOST_ROWS: usize = 40;
+
 /// Plays through the menu.
 pub(crate) fn lobby() -> Result {
     let mut steps = Steps::new(9);
     let arena = Arena::build(&mut steps, false)?;
     steps.next("opening two browsers");
-    let site = Site::start(arena.page.clone(), SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let site = Site::local(arena.page.clone())?;
     let place = target()?.join("lobby").join(std::process::id().to_string());
     make_dir(&place)?;
     let begun = Instant::now();
@@ -59,14 +61,27 @@ pub(crate) fn lobby() -> Result {
     choose(&anna, "Leave the room")?;
     anna.until_spoken(&["coplay arena\n", "Quick match"])?;
 
-    steps.next("anna makes a room, and bert types its code in small letters");
+    steps.next("anna makes a room, lists and unlists it, locks and unlocks it; bert types its code in small letters");
     choose(&anna, "New room")?;
     let code = room(&anna)?;
-    choose(&bert, "Join by code")?;
-    bert.until_spoken(&["code: _"])?;
-    bert.press(&format!("{}{ENTER}", code.to_lowercase()))?;
-    bert.until_spoken(&["playing in room"])?;
     anna.press(TAB)?;
+    choose(&anna, "Put it into the public list")?;
+    bert.until_spoken(&[&format!("Join {code}")])?;
+    choose(&anna, "Take it off the public list")?;
+    bert.until_unspoken(&format!("Join {code}"))?;
+    choose(&anna, "Let nobody else in")?;
+    anna.until_spoken(&["Let others in"])?;
+    let by_code = || {
+        choose(&bert, "Join by code")?;
+        bert.until_spoken(&["code: _"])?;
+        bert.press(&format!("{}{ENTER}", code.to_lowercase()))
+    };
+    by_code()?;
+    bert.until_spoken(&["coplay arena\n", "locked"])?;
+    choose(&anna, "Let others in")?;
+    anna.until_spoken(&["Let nobody else in"])?;
+    by_code()?;
+    bert.until_spoken(&["playing in room"])?;
     anna.until_spoken(&["this room", "Remove bert"])?;
     choose(&anna, "Leave the room")?;
     bert.press(TAB)?;
@@ -76,6 +91,10 @@ pub(crate) fn lobby() -> Result {
     for page in [&anna, &bert] {
         page.until_spoken(&["coplay arena\n", "Quick match"])?;
     }
+    choose(&anna, "Quick match for 3")?;
+    anna.until_spoken(&["joining", "1 of 3 players"])?;
+    choose(&anna, "Cancel")?;
+    anna.until_spoken(&["coplay arena\n", "Quick match"])?;
     choose(&anna, "Quick match for 3")?;
     anna.until_spoken(&["joining", "1 of 3 players"])?;
     choose(&bert, "Quick match for 3")?;
@@ -97,17 +116,17 @@ fn native(program: &PathBuf, site: &Site, place: &Path) -> Result<Running> {
     Running::start("native player", &mut command, Some(&place.join("native.log")))
 }
 
-/// Goes down to a row of the menu, by the keys, and takes it.
+/// Goes down to a row of the menu, by the keys, and takes it. Row by row: they come and go meanwhile.
 fn choose(page: &Page<'_>, row: &str) -> Result {
-    let text = page.until_spoken(&[row])?;
-    let rows = || text.lines().filter(|line| line.starts_with("> ") || line.starts_with("- "));
-    let place = |wanted: &dyn Fn(&str) -> bool| rows().position(wanted);
-    let chosen = place(&|line| line.starts_with('>')).ok_or("no row is chosen")?;
-    let wanted = place(&|line| line[2..].starts_with(row)).ok_or_else(|| format!("no row is named {row}"))?;
-    let count = rows().count();
-    page.press(&DOWN.repeat((wanted + count - chosen) % count))?;
-    page.until_spoken(&[&format!("> {row}")])?;
-    page.press(ENTER)
+    let mut text = page.until_spoken(&[row])?;
+    for _ in 0..MOST_ROWS {
+        if text.contains(&format!("\n> {row}")) {
+            return page.press(ENTER);
+        }
+        page.press(DOWN)?;
+        text = page.until_not(&text)?;
+    }
+    Err(format!("the row {row:?} is not reached by going down:\n{text}"))
 }
 
 /// Waits until a page is in a room; the room's code.
@@ -123,11 +142,7 @@ fn same(one: &str, other: &str) -> Result {
 /// Waits until a page knows of another player, and closes its menu again.
 fn until_joined(page: &Page<'_>, other: &str) -> Result {
     page.press(TAB)?;
-    page.until_spoken(&["this room"])?;
-    let leads = page.spoken()?.contains("Remove");
-    if leads {
-        page.until_spoken(&[&format!("Remove {other}")])?;
-    }
+    page.until_spoken(&["this room, with", other])?;
     page.press(TAB)?;
     page.until_spoken(&["playing in room"]).map(drop)
 }

@@ -45,6 +45,10 @@ pub(crate) struct Options {
     /// URL. By default at `127.0.0.1:3536`, or another port if that one is taken.
     #[arg(long)]
     listen: Option<SocketAddr>,
+    /// A STUN server in the internet, as `stun:HOST:PORT`, for players at home of whom one plays elsewhere: the server
+    /// here, which sits beside them, cannot tell them their public address. May be given several times.
+    #[arg(long, value_name = "URL")]
+    ice_server: Vec<String>,
     /// Stop after so many seconds.
     #[arg(long)]
     seconds: Option<u64>,
@@ -63,6 +67,7 @@ impl Options {
             peers: 1,
             release: false,
             listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+            ice_server: Vec::new(),
             seconds: None,
             check: true,
         }
@@ -92,7 +97,7 @@ pub(crate) fn play(options: &Options) -> Result {
     let listen = where_to(options.listen)?;
     let arena = Arena::build(&mut steps, options.release)?;
     steps.next("starting signaling, with the page on the same port");
-    let site = Site::start(arena.page.clone(), listen)?;
+    let site = Site::start(arena.page.clone(), listen, &options.ice_server)?;
     let url = format!("http://{}/?room=play&topology={}", site.host(), options.topology);
     let place = target()?.join("play");
     make_dir(&place)?;

@@ -1,6 +1,6 @@
 //! How the README's screenshot is made: a native window and a real browser side by side, in one match.
 
-use std::{net::SocketAddr, path::Path, process::Command, time::Duration};
+use std::{path::Path, process::Command, time::Duration};
 
 use crate::{
     browser,
@@ -42,7 +42,7 @@ pub(crate) fn shot() -> Result {
     std::thread::sleep(Duration::from_secs(1));
     screen.check()?;
 
-    let site = Site::start(arena.page.clone(), SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let site = Site::local(arena.page.clone())?;
     let window = format!("{width}x{height}+0+0");
     let mut native = Command::new(&arena.program);
     native.args([

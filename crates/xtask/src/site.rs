@@ -21,11 +21,17 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// Serves the page of this folder here. Where the port is taken, another one is, so that two matches can be
-    /// tried at the same time.
-    pub(crate) fn start(page: PathBuf, listen: SocketAddr) -> Result<Self> {
+    /// Serves the page of this folder here, to this machine, at any port.
+    pub(crate) fn local(page: PathBuf) -> Result<Self> {
+        Self::start(page, SocketAddr::from(([127, 0, 0, 1], 0)), &[])
+    }
+
+    /// Serves the page of this folder here, and tells the players of these STUN servers besides its own. Where the port is
+    /// taken, another one is, so that two matches can be tried at the same time.
+    pub(crate) fn start(page: PathBuf, listen: SocketAddr, ice_servers: &[String]) -> Result<Self> {
         let router = Router::new().fallback(move |uri: Uri| async move { pages::file(&page, uri.path()) });
-        let start = |listen| Signaling::spawn(Config::local().page(router.clone()).listen(listen));
+        let config = ice_servers.iter().fold(Config::local().page(router), Config::ice_server);
+        let start = |listen| Signaling::spawn(config.clone().listen(listen));
         let signaling = start(listen).or_else(|error| {
             say(&format!("taking another port, because {error}"));
             start(SocketAddr::new(listen.ip(), 0))

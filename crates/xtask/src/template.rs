@@ -2,7 +2,6 @@
 
 use std::{
     env, fs,
-    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -63,7 +62,7 @@ pub(crate) fn template() -> Result {
 /// One native peer without a window and two pages, until each has seen both others join, and then a potato handed on:
 /// for that, two have to have moved until they touched, and the event to have come.
 fn play_it(page: PathBuf) -> Result {
-    let site = Site::start(page, SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let site = Site::local(page)?;
     let place = target()?.join("template").join("logs");
     make_dir(&place)?;
     let mut native = Command::new(target()?.join("debug").join(format!("{GAME}{}", env::consts::EXE_SUFFIX)));

@@ -126,6 +126,11 @@ impl Page<'_> {
         self.until(&format!("stop to say {word:?}"), |text| !text.contains(word)).map(drop)
     }
 
+    /// Waits until it is something else than this, and returns it.
+    pub(crate) fn until_not(&self, said: &str) -> Result<String> {
+        self.until("say anything else", |text| text != said)
+    }
+
     fn until(&self, what: &str, is_so: impl Fn(&str) -> bool) -> Result<String> {
         let start = Instant::now();
         loop {

@@ -32,15 +32,14 @@ fn main() -> AppExit {
         None => join,
     };
     let headless = asked("--headless");
-    let log = LogPlugin { filter: bevy_coplay::LOG_FILTER.into(), ..default() };
     let mut app = App::new();
     if headless {
         let frames = ScheduleRunnerPlugin::run_loop(core::time::Duration::from_secs_f64(1.0 / 60.0));
-        app.add_plugins((MinimalPlugins.set(frames), StatesPlugin, log));
+        app.add_plugins((MinimalPlugins.set(frames), StatesPlugin, LogPlugin::default()));
     } else {
         // The page's canvas is named here; on native these two say nothing.
         let window = Window { canvas: Some("#game".into()), fit_canvas_to_parent: true, ..default() };
-        app.add_plugins(DefaultPlugins.set(log).set(WindowPlugin { primary_window: Some(window), ..default() }));
+        app.add_plugins(DefaultPlugins.set(WindowPlugin { primary_window: Some(window), ..default() }));
         app.add_plugins(look::plugin);
     }
     app.add_plugins((CoplayPlugins::joining(join.clone()), game::plugin))

@@ -12,6 +12,8 @@ use rtc_shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 use sansio::Protocol;
 use tokio::{net::UdpSocket, time::sleep_until};
 
+use super::quiet::quiet;
+
 /// How often it is asked, and how long.
 const AGAIN: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -55,6 +57,7 @@ pub(super) async fn look_up(name: &str, broken: &AtomicBool) -> Option<IpAddr> {
                     TransportContext { local_addr, peer_addr: from, transport_protocol: TransportProtocol::UDP, ecn: None };
                 let message = BytesMut::from(datagram.get(..size)?);
                 // Others ask and answer, too.
+                let _quiet = quiet();
                 let _ = mdns.handle_read(TaggedBytesMut { now: Instant::now(), transport, message });
             }
             () = sleep_until(due.into()) => drop(mdns.handle_timeout(Instant::now())),

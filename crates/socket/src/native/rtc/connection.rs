@@ -21,7 +21,7 @@ use super::{
     ice::{Ice, News},
     sctp::{Said, Sctp},
 };
-use crate::Path;
+use crate::{Path, native::quiet::quiet};
 
 /// The most bytes of messages that wait here to be taken. Beyond, they wait in SCTP, and so on the other side; but what waits
 /// there is forgotten when the peer ends it.
@@ -95,6 +95,7 @@ impl Connection {
     /// # Errors
     /// The random numbers cannot be had.
     pub(in crate::native) fn new(now: Instant, identity: Arc<Identity>, offers: bool) -> Result<Self, String> {
+        let _quiet = quiet();
         let ice = Ice::new(now, &identity, offers).map_err(|error| error.to_string())?;
         Ok(Self {
             identity,
@@ -143,6 +144,7 @@ impl Connection {
 
     /// Takes the peer's description, an offer or an answer, and begins to connect. The addresses that it has are returned.
     pub(in crate::native) fn accept(&mut self, now: Instant, sdp: &str) -> Result<Vec<Remote>, AcceptError> {
+        let _quiet = quiet();
         let said = Description::read(sdp)?;
         if self.peer.is_some() {
             return Err(AcceptError::Again);
@@ -162,12 +164,14 @@ impl Connection {
 
     /// Adds an address that this side can send from.
     pub(in crate::native) fn add_local(&mut self, now: Instant, local: Local) {
+        let _quiet = quiet();
         self.ice.add_local(local);
         self.advance(now);
     }
 
     /// Adds an address of the peer. False if it is known already.
     pub(in crate::native) fn add_remote(&mut self, now: Instant, candidate: Candidate) -> bool {
+        let _quiet = quiet();
         let added = self.ice.add_remote(candidate);
         self.advance(now);
         added
@@ -175,6 +179,7 @@ impl Connection {
 
     /// Takes in a datagram that came to `here`, a socket's address or one that is relayed.
     pub(in crate::native) fn handle_input(&mut self, now: Instant, here: SocketAddr, from: SocketAddr, bytes: &[u8]) {
+        let _quiet = quiet();
         if self.over {
             return;
         }
@@ -190,6 +195,7 @@ impl Connection {
     }
 
     pub(in crate::native) fn handle_timeout(&mut self, now: Instant) {
+        let _quiet = quiet();
         if self.over {
             return;
         }
@@ -217,6 +223,7 @@ impl Connection {
     /// Sends a message, once [`Event::Open`] came. On the reliable lane [`Self::has_room`] says whether there is room; on the
     /// other, what there is no room for is lost.
     pub(in crate::native) fn send(&mut self, now: Instant, lane: Lane, bytes: &Bytes) {
+        let _quiet = quiet();
         if let Some(sctp) = self.sctp.as_mut().filter(|_| self.open && !self.over) {
             sctp.send(now, lane, bytes);
             self.flush(now);
@@ -235,6 +242,7 @@ impl Connection {
 
     /// The next message that came.
     pub(in crate::native) fn receive(&mut self) -> Option<(Lane, Bytes)> {
+        let _quiet = quiet();
         let next = self.received.pop_front();
         if let Some((_, bytes)) = &next {
             self.received_bytes -= bytes.len();
@@ -258,6 +266,7 @@ impl Connection {
 
     /// Ends it: the peer is told, once by each layer. What was not acked may not arrive.
     pub(in crate::native) fn close(&mut self, now: Instant) {
+        let _quiet = quiet();
         if let Some(sctp) = &mut self.sctp {
             sctp.close();
         }

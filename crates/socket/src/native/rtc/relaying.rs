@@ -15,6 +15,7 @@ use rtc_turn::client::{Client, ClientConfig, Event};
 use sansio::Protocol;
 
 use super::{connection::Transmit, dtls::Identity};
+use crate::native::quiet::quiet;
 
 /// The most servers that are asked.
 const MAX_SERVERS: usize = 8;
@@ -116,6 +117,7 @@ impl Servers {
         from: SocketAddr,
         bytes: &[u8],
     ) -> bool {
+        let _quiet = quiet();
         let mut any = false;
         for server in self.servers.iter_mut().filter(|server| server.base == here && server.address == from) {
             // What it cannot read is no answer.
@@ -161,6 +163,7 @@ impl Servers {
     }
 
     pub(in crate::native) fn handle_timeout(&mut self, now: Instant) {
+        let _quiet = quiet();
         for server in &mut self.servers {
             let _ = server.client.handle_timeout(now);
         }
