@@ -10,7 +10,7 @@ use std::{
 use coplay_proto::{
     NetId, PeerId, Term, Topology,
     link::LinkEvent,
-    schema::{FieldSchema, Schema, TypeKind, TypeSchema},
+    schema::{Delivery, FieldSchema, Schema, TypeKind, TypeSchema},
     session::{Fact, Input, Output, Session, SessionConfig, TypeId},
     signal::Leader,
 };
@@ -149,7 +149,7 @@ impl Mesh {
 
 fn schema() -> Schema {
     let fields = vec![FieldSchema { name: "0".to_owned(), coding: "u64".to_owned() }];
-    let kind = TypeKind::Component;
-    Schema::new(vec![TypeSchema { name: "Moving".to_owned(), kind, optional: false, fields }])
-        .expect("there is one type")
+    let (kind, delivery) = (TypeKind::Component, Delivery::default());
+    let moving = TypeSchema { name: "Moving".to_owned(), kind, optional: false, delivery, fields };
+    Schema::new(vec![moving]).expect("there is one type")
 }

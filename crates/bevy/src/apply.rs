@@ -13,9 +13,10 @@ use crate::{
     absent::Absent,
     component::Arrival,
     control::{self, ControlledBy, NetEntity, Remote, Touched},
-    events,
+    event_counts,
     net::{Clock, Net},
     offline::LOCAL,
+    parked,
     peers::{self, PeerRefused, Peers},
     refs::Refs,
     registry::{self, Table, Type},
@@ -29,11 +30,12 @@ use crate::{
 /// Observers of the game run in between, and may leave the room: nothing is held over from one fact to the next.
 pub(crate) fn apply(world: &mut World) {
     let table = registry::table(world);
+    event_counts::tick(world);
     while let Some(fact) = world.resource_mut::<Net>().facts.pop_front() {
         one(world, &table, fact);
     }
     spawn::due(world, &table);
-    events::deliver(world, &table);
+    parked::deliver(world, &table);
     let (now, net) = (world.resource::<Clock>().now, world.resource::<Net>());
     if let Some((tick, _)) = net.tick(now) {
         world.resource_mut::<Room>().tick = tick;
@@ -96,7 +98,8 @@ fn one(world: &mut World, table: &Arc<Table>, fact: Fact) {
                 input.control(world, entity, &value);
             }
         }
-        Fact::Event { from, event, value } => events::arrived(world, table, from, event, value),
+        Fact::Event { from, event, value } => parked::arrived(world, table, from, event, value),
+        Fact::Astray { from, event, entity, astray } => event_counts::astray(world, table, from, event, entity, astray),
         Fact::Denied(peer, denied) => peers::denied(world, peer, denied),
     }
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use coplay_proto::{
     NetId,
     codec::{BitReader, BitWriter, DecodeError},
-    schema::{FieldSchema, TypeKind, TypeSchema},
+    schema::{Delivery, FieldSchema, TypeKind, TypeSchema},
 };
 
 use crate::{
@@ -62,7 +62,8 @@ impl Child {
     pub(crate) fn schema() -> TypeSchema {
         let field = FieldSchema { name: "0".to_owned(), coding: "entity".to_owned() };
         let name = "bevy_ecs::hierarchy::ChildOf".to_owned();
-        TypeSchema { name, kind: TypeKind::Component, optional: false, fields: vec![field] }
+        let delivery = Delivery::default();
+        TypeSchema { name, kind: TypeKind::Component, optional: false, delivery, fields: vec![field] }
     }
 
     /// The parent, and the name of one that is not here yet.

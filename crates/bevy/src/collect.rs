@@ -12,7 +12,7 @@ use crate::{
     absent::{Absent, Cause, Wait},
     apply,
     component::Changes,
-    control::{ControlledBy, NetEntity, Shared, Touched},
+    control::{ControlledBy, NetEntity, Owned, Shared, Touched},
     net::{self, Clock, Net},
     offline::LOCAL,
     refs::Refs,
@@ -89,6 +89,22 @@ pub(crate) fn collect(world: &mut World) {
     }
     world.resource_mut::<Pace>().since = Some(world.change_tick());
     world.increment_change_tick();
+}
+
+/// Reads what an entity that is owned here is now, if the game has changed it since the last tick.
+pub(crate) fn collect_one(world: &mut World, table: &Table, id: NetId) {
+    let Some(entity) = world.resource::<Refs>().entity(id).filter(|entity| world.get::<Owned>(*entity).is_some())
+    else {
+        return;
+    };
+    for component in table.components() {
+        let value = component.encode(world, entity);
+        let Some(session) = &mut world.resource_mut::<Net>().session else { return };
+        if let Some(value) = value {
+            let result = session.write(id, component.place(), value);
+            report(world, table, component.place(), result);
+        }
+    }
 }
 
 /// Sends: [`NetSystems::Flush`](crate::NetSystems::Flush).

@@ -8,10 +8,11 @@ use bevy_ecs::{
 };
 use bevy_time::{Real, Time};
 
-use crate::{peers::PeerPath, schedule::NetSystems};
+use crate::{event_counts::EventCounts, peers::PeerPath, schedule::NetSystems};
 
 /// Measures [`Self::RTT`], [`Self::JITTER`], [`Self::LOSS`], [`Self::LOSS_RECEIVED`], [`Self::QUEUEING`], [`Self::BYTES_IN`] and
-/// [`Self::BYTES_OUT`].
+/// [`Self::BYTES_OUT`], and shows the [`EventCounts`]: [`Self::EVENTS_UNSENT`], [`Self::EVENTS_EARLY`] and
+/// [`Self::EVENTS_UNSEEN`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NetDiagnosticsPlugin;
 
@@ -30,6 +31,12 @@ impl NetDiagnosticsPlugin {
     pub const BYTES_IN: DiagnosticPath = DiagnosticPath::const_new("net/bytes_in");
     /// Bytes sent a second.
     pub const BYTES_OUT: DiagnosticPath = DiagnosticPath::const_new("net/bytes_out");
+    /// [`EventCounts::unsent`].
+    pub const EVENTS_UNSENT: DiagnosticPath = DiagnosticPath::const_new("net/events_unsent");
+    /// [`EventCounts::early`].
+    pub const EVENTS_EARLY: DiagnosticPath = DiagnosticPath::const_new("net/events_early");
+    /// [`EventCounts::unseen`].
+    pub const EVENTS_UNSEEN: DiagnosticPath = DiagnosticPath::const_new("net/events_unseen");
 }
 
 impl Plugin for NetDiagnosticsPlugin {
@@ -41,6 +48,10 @@ impl Plugin for NetDiagnosticsPlugin {
             .register_diagnostic(Diagnostic::new(Self::QUEUEING).with_suffix(" ms"))
             .register_diagnostic(Diagnostic::new(Self::BYTES_IN).with_suffix(" B/s"))
             .register_diagnostic(Diagnostic::new(Self::BYTES_OUT).with_suffix(" B/s"))
+            .register_diagnostic(Diagnostic::new(Self::EVENTS_UNSENT))
+            .register_diagnostic(Diagnostic::new(Self::EVENTS_EARLY))
+            .register_diagnostic(Diagnostic::new(Self::EVENTS_UNSEEN))
+            .init_resource::<EventCounts>()
             .add_systems(PreUpdate, measure.after(NetSystems::Apply));
     }
 }
@@ -56,7 +67,13 @@ struct Before {
     sent: u64,
 }
 
-fn measure(paths: Query<&PeerPath>, time: Res<Time<Real>>, mut before: Local<Before>, mut diagnostics: Diagnostics) {
+fn measure(
+    paths: Query<&PeerPath>,
+    events: Res<EventCounts>,
+    time: Res<Time<Real>>,
+    mut before: Local<Before>,
+    mut diagnostics: Diagnostics,
+) {
     let seconds = time.elapsed_secs_f64();
     let passed = seconds - before.seconds;
     if passed < PERIOD {
@@ -82,6 +99,9 @@ fn measure(paths: Query<&PeerPath>, time: Res<Time<Real>>, mut before: Local<Bef
         diagnostics.add_measurement(&NetDiagnosticsPlugin::LOSS_RECEIVED, || loss_received / peers * 100.0);
         diagnostics.add_measurement(&NetDiagnosticsPlugin::QUEUEING, || queueing * 1000.0);
     }
+    diagnostics.add_measurement(&NetDiagnosticsPlugin::EVENTS_UNSENT, || events.unsent as f64);
+    diagnostics.add_measurement(&NetDiagnosticsPlugin::EVENTS_EARLY, || events.early as f64);
+    diagnostics.add_measurement(&NetDiagnosticsPlugin::EVENTS_UNSEEN, || events.unseen as f64);
     // Who leaves takes its bytes along.
     let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / passed;
     diagnostics.add_measurement(&NetDiagnosticsPlugin::BYTES_IN, || rate(received, before.received));

@@ -1,31 +1,23 @@
 //! How do events travel? Said by a command, heard by observers: once, in order, on every peer that they are for.
 
-use core::{any::TypeId, ops::Deref, time::Duration};
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use core::{any::TypeId, cell::RefCell, ops::Deref};
 
-use bevy_ecs::{error::BevyError, event::Event, resource::Resource, system::Commands, world::World};
-use bytes::Bytes;
-use coplay_proto::{
-    PeerId,
-    session::{SendError, Target},
-};
+use bevy_ecs::{entity::Entity, error::BevyError, event::Event, system::Commands, world::World};
+use coplay_proto::{NetId, PeerId, session::SendError};
 
 use crate::{
     collect,
-    net::{Clock, Net},
-    net_type::{NetEvent, to_bytes},
+    event_counts::EventCounts,
+    net::Net,
+    net_type::{EncodeError, EntityRefs, NetEvent, to_bytes},
     refs::Refs,
     registry::{self, Table, Type},
     room::Room,
+    target::Target,
 };
 
-/// How long an event waits for an entity that it names and that is not here yet.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// The most events of one peer that wait, because the first of them does.
-const MAX_PARKED: usize = 256;
+/// The most entities that an event names and that are waited for: as many as the session takes.
+const MAX_NAMED: usize = 8;
 
 /// An event has come, or was sent here to everyone. It dereferences to the event.
 ///
@@ -58,15 +50,16 @@ impl<E: Send + Sync + 'static> Deref for Received<E> {
 pub trait NetCommandsExt {
     /// Sends an event to everyone, this peer included. Offline it comes back to this peer.
     ///
-    /// Entities that it names may be brand-new: their spawn goes along.
+    /// Entities that it names may be brand-new: their spawn goes along. Whoever it comes to hears of it once the entities
+    /// that it names, the first eight of them, are there as they are here now; or that they are gone; or after two
+    /// seconds, if that takes longer.
     ///
-    /// Events that a peer has not taken yet wait for it, 1 MiB at the most. Whoever sends another one then has sent more
-    /// than the link carries, and since none can be left out, the link ends: under a host the guest is out of the room,
-    /// in a mesh the leader's partner; both sides are told
-    /// [`DisconnectReason::TooSlow`](crate::DisconnectReason::TooSlow). Of two others in a mesh, each is
-    /// [`Unresponsive`](crate::Unresponsive) to the other from then on. What a host passes on between guests never
-    /// does that: while half a MiB waits for one of them, those who send to it have to wait. So events are for what
-    /// happens, and components for what is; what is large goes by another way, such as HTTP.
+    /// How it travels, its type says: [`NetEvent`]. Events that a peer has not taken yet wait for it, 1 MiB at the most.
+    /// What does not fit is not sent, to nobody, and comes back as [`Unsent`]: to be sent later, or not at all. The link
+    /// stays; but whoever takes nothing at all for 10 s is cut off
+    /// ([`DisconnectReason::TooSlow`](crate::DisconnectReason::TooSlow)). What a host passes on between guests waits for
+    /// room: while half a MiB waits for one of them, those who send to it have to wait. So events are for what happens,
+    /// and components for what is; what is large goes by [`send_blob`](crate::BlobCommandsExt::send_blob).
     fn net_trigger<E: NetEvent>(&mut self, event: E) {
         self.net_trigger_to(Target::Everyone, event);
     }
@@ -88,6 +81,48 @@ impl NetCommandsExt for Commands<'_, '_> {
 #[error("N0007: the event `{0}` is not known to the peers: add it by `app.add_net::<..>()` while the app is built")]
 pub struct EventNotAdded(&'static str);
 
+/// An event was not sent, to nobody, and here it is again. It can be sent later; in the observer itself it would come back
+/// at once.
+///
+/// ```
+/// # use bevy_ecs::prelude::*;
+/// # use bevy_coplay::{Unsent, UnsentError, prelude::*};
+/// # #[derive(NetEvent, Clone)]
+/// # struct Honk { loudness: f32 }
+/// # #[derive(Resource, Default)]
+/// # struct Later(Vec<Honk>);
+/// fn keep(honk: On<Unsent<Honk>>, mut later: ResMut<Later>) {
+///     if let UnsentError::Refused(full) = &honk.error {
+///         println!("{full}");
+///         later.0.push(honk.event.clone());
+///     }
+/// }
+/// ```
+#[derive(Event, Clone, Debug, PartialEq, Eq)]
+pub struct Unsent<E: Send + Sync + 'static> {
+    /// What was to be sent.
+    pub event: E,
+    /// To whom.
+    pub target: Target,
+    /// Why it was not.
+    pub error: UnsentError,
+}
+
+/// Why an event is not sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnsentError {
+    /// There is no room for it now, it is too large, or there is nobody whom it is for.
+    #[error(transparent)]
+    Refused(#[from] SendError),
+    /// It cannot be written.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// It is for who sees an entity that no other peer knows.
+    #[error("entity {0} is not shared, so that nobody else sees it: give it `Shared`")]
+    NotShared(Entity),
+}
+
 fn trigger<E: NetEvent>(world: &mut World, target: Target, event: E) -> Result<(), EventNotAdded> {
     let table = registry::table(world);
     let place = table.place(TypeId::of::<E>());
@@ -95,91 +130,63 @@ fn trigger<E: NetEvent>(world: &mut World, target: Target, event: E) -> Result<(
     let room = world.resource::<Room>();
     let from = room.me();
     let here = match target {
-        Target::Everyone => true,
+        Target::Everyone | Target::Seeing(_) => true,
         Target::Others => false,
         Target::Host => room.is_leader(),
         Target::Peer(peer) => peer == from,
     };
-    if world.resource::<Net>().is_admitted() && (!here || target == Target::Everyone) {
-        collect::announce(world);
-        match to_bytes(&event, world.resource::<Refs>()) {
-            Ok(value) => send(world, &table, target, place, value),
-            Err(error) => tracing::error!("the event `{}` is not sent: {error}", table.name(place)),
-        }
-    }
-    if here {
+    let alone = here && matches!(target, Target::Host | Target::Peer(_));
+    if world.resource::<Net>().is_admitted()
+        && !alone
+        && let Err(error) = send(world, &table, target, place, &event)
+    {
+        world.resource_mut::<EventCounts>().unsent(table.name(place), &error);
+        world.trigger(Unsent { event, target, error });
+    } else if here {
         world.trigger(Received { event, from });
     }
     Ok(())
 }
 
-fn send(world: &mut World, table: &Table, target: Target, place: Type, value: Bytes) {
-    let Some(session) = &mut world.resource_mut::<Net>().session else { return };
-    // What comes back to this peer from the session is left out by `arrived`: it is delivered without the detour.
+fn send<E: NetEvent>(
+    world: &mut World,
+    table: &Table,
+    target: Target,
+    place: Type,
+    event: &E,
+) -> Result<(), UnsentError> {
+    collect::announce(world);
+    let naming = Naming { refs: world.resource::<Refs>(), named: RefCell::default() };
+    let value = to_bytes(event, &naming)?;
+    let named = naming.named.into_inner();
+    let target = target.resolve(world.resource::<Refs>()).map_err(UnsentError::NotShared)?;
+    // What the others wait for is what there is here now, and not at the end of the last tick.
+    for id in &named {
+        collect::collect_one(world, table, *id);
+    }
+    let Some(session) = &mut world.resource_mut::<Net>().session else { return Ok(()) };
+    // What comes back to this peer from the session is left out by `parked::arrived`: it is delivered without the detour.
     // It goes with the frames at the end of this one.
-    match session.send(target, place, value) {
-        Ok(()) => {}
-        Err(SendError::NoMember(peer)) => tracing::debug!("`{}` is not sent, {peer} is not here", table.name(place)),
-        Err(error) => tracing::error!("the event `{}` is not sent: {error}", table.name(place)),
-    }
+    Ok(session.send_about(target, place, value, &named)?)
 }
 
-/// Events that wait for an entity, and those of the same peer behind them.
-#[derive(Resource, Default)]
-pub(crate) struct Parked {
-    peers: BTreeMap<PeerId, VecDeque<Arrived>>,
+/// Notes which entities an event names.
+struct Naming<'w> {
+    refs: &'w Refs,
+    named: RefCell<Vec<NetId>>,
 }
 
-struct Arrived {
-    event: Type,
-    value: Bytes,
-    until: Duration,
-}
-
-/// An event has come.
-pub(crate) fn arrived(world: &mut World, table: &Arc<Table>, from: PeerId, event: Type, value: Bytes) {
-    let Some(shape) = table.event(event) else { return };
-    if from == world.resource::<Room>().me() {
-        return;
-    }
-    let until = world.resource::<Clock>().now + PATIENCE;
-    let waits = world.resource::<Parked>().peers.contains_key(&from) || !shape.missing(world, &value).is_empty();
-    if waits {
-        let queue = world.resource_mut::<Parked>();
-        let queue = queue.into_inner().peers.entry(from).or_default();
-        queue.push_back(Arrived { event, value, until });
-        if queue.len() > MAX_PARKED {
-            first(world, table, from);
+impl EntityRefs for Naming<'_> {
+    fn to_net(&self, entity: Entity) -> Option<NetId> {
+        let id = self.refs.name(entity)?;
+        let mut named = self.named.borrow_mut();
+        if named.len() < MAX_NAMED && !named.contains(&id) {
+            named.push(id);
         }
-    } else {
-        shape.deliver(world, from, &value);
+        Some(id)
     }
-}
 
-/// Delivers what has waited long enough, or waits no more.
-pub(crate) fn deliver(world: &mut World, table: &Arc<Table>) {
-    let now = world.resource::<Clock>().now;
-    for peer in world.resource::<Parked>().peers.keys().copied().collect::<Vec<_>>() {
-        while let Some(queue) = world.resource::<Parked>().peers.get(&peer)
-            && let Some(next) = queue.front()
-            && (next.until <= now
-                || table.event(next.event).is_none_or(|shape| shape.missing(world, &next.value).is_empty()))
-        {
-            first(world, table, peer);
-        }
-    }
-}
-
-fn first(world: &mut World, table: &Arc<Table>, from: PeerId) {
-    let peers = &mut world.resource_mut::<Parked>().into_inner().peers;
-    let Some(queue) = peers.get_mut(&from) else { return };
-    let next = queue.pop_front();
-    if queue.is_empty() {
-        peers.remove(&from);
-    }
-    if let Some(Arrived { event, value, .. }) = next
-        && let Some(shape) = table.event(event)
-    {
-        shape.deliver(world, from, &value);
+    fn to_entity(&mut self, id: NetId) -> Option<Entity> {
+        self.refs.entity(id)
     }
 }

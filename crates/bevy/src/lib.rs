@@ -73,7 +73,9 @@
 //! * Each entity has one owner: [`Owned`] there, and nowhere else. In a mesh, and under a host too, it is whoever
 //!   spawned it. [`Mine`] is what is controlled from here. What others write is undone.
 //! * References to entities, in components and events, are those of the reader's world. What is not shared, or gone,
-//!   is `None`; what is on its way is waited for, for half a second, or filled in when it comes.
+//!   is `None`. What is on its way is filled in when it comes, where a component names it; an event waits for it, and to
+//!   be as new as it was for the sender, for two seconds at most. Other channels of events do not wait: [`NetEvent`].
+//! * What there is no room for comes back: [`Unsent`].
 //!
 //! # From a remote entity to its looks
 //!
@@ -129,6 +131,7 @@ mod conditions;
 mod control;
 mod crowd;
 mod diagnostics;
+mod event_counts;
 mod event_type;
 mod events;
 mod input_type;
@@ -139,6 +142,7 @@ mod kick;
 mod lobby;
 mod net;
 mod offline;
+mod parked;
 mod part;
 mod peers;
 mod plugin;
@@ -151,6 +155,7 @@ mod schedule;
 mod settings;
 mod snapshot;
 mod spawn;
+mod target;
 // A game is tested on the machine that it is written on: the sockets in memory do not cross threads on the web.
 #[cfg(not(target_arch = "wasm32"))]
 mod test_net;
@@ -185,7 +190,7 @@ pub use coplay_proto::{
     },
     conditioner::{Bursts, Conditions},
     link::{Cause as QualityCause, Quality as PeerQuality},
-    session::{Denied, DisconnectReason, Target},
+    session::{Denied, DisconnectReason, SendError},
     signal::{
         IceServer, SignalError,
         lobby::{Lobby, Metadata, TooLong},
@@ -194,7 +199,8 @@ pub use coplay_proto::{
 pub use coplay_socket::{IceTransportPolicy, PathKind, RelayPolicy, Socket, SocketError};
 pub use crowd::MeshCrowded;
 pub use diagnostics::NetDiagnosticsPlugin;
-pub use events::{EventNotAdded, NetCommandsExt, Received};
+pub use event_counts::EventCounts;
+pub use events::{EventNotAdded, NetCommandsExt, Received, Unsent, UnsentError};
 pub use interpolate::NetInterpolationPlugin;
 pub use join::{JoinRoom, LeaveRoom};
 pub use kick::KickPeer;
@@ -207,6 +213,7 @@ pub use scene::SceneId;
 pub use schedule::{NetSystems, Simulate};
 pub use settings::{ChangeRoom, MatchWaiting, RoomChanged, RoomDenial, RoomDenied};
 pub use snapshot::snapshot;
+pub use target::Target;
 #[cfg(not(target_arch = "wasm32"))]
 pub use test_net::TestNet;
 
@@ -221,7 +228,7 @@ pub mod prelude {
         LobbiesState, Lobby, MatchWaiting, MeshCrowded, Metadata, Mine, NetCommandsExt, NetEntity, NetEvent, NetField,
         NetInput, NetSystems, Networked, Owned, PathKind, Peer, PeerDenied, PeerId, PeerJoined, PeerLeft, PeerPath,
         PeerQuality, PeerRefused, PlayerEntered, QualityCause, Received, RefuseBlob, Room, RoomChanged, RoomDenied,
-        RoomFailed, RoomState, SceneId, Shared, Simulate, Simulated, Target, Topology, Unresponsive, UnwatchLobbies,
-        WatchLobbies,
+        RoomFailed, RoomState, SceneId, Shared, Simulate, Simulated, Target, Topology, Unresponsive, Unsent,
+        UnwatchLobbies, WatchLobbies,
     };
 }

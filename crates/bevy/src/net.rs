@@ -122,6 +122,11 @@ struct News {
 fn hear(net: &mut Net, network: &mut Network, now: Duration) -> News {
     let mut news = News::default();
     let Net { session: Some(session), facts, relay, .. } = net else { return news };
+    // First what the game has sent since it was last passed on, so that nothing that waits is left out of the report.
+    send(now, session, network, facts);
+    for (peer, waiting) in network.waiting() {
+        session.handle(now, Input::Waiting(peer, waiting));
+    }
     relay.release(now, session, network, facts);
     let mut bytes = 0;
     for _ in 0..EVENTS_A_FRAME {
@@ -140,16 +145,16 @@ fn hear(net: &mut Net, network: &mut Network, now: Duration) -> News {
                     news.figures.push((peer, *figures));
                 }
                 match event {
-                    LinkEvent::Message(Channel::Events, message) => {
-                        bytes += message.len();
-                        relay.event(now, peer, message, session, network, facts);
-                    }
                     LinkEvent::Message(Channel::Control, message) => {
                         let size = message.len();
                         bytes += size;
                         let event = LinkEvent::Message(Channel::Control, message);
                         session.handle(now, Input::Link(peer, event));
                         network.consumed(peer, size);
+                    }
+                    LinkEvent::Message(channel, message) => {
+                        bytes += message.len();
+                        relay.event(now, peer, channel, message, session, network, facts);
                     }
                     event => {
                         if let LinkEvent::State(frame) = &event {
@@ -185,7 +190,9 @@ pub(crate) fn send(now: Duration, session: &mut Session, network: &mut Network, 
         match output {
             Output::State(peer, bytes) => network.state(peer, bytes),
             Output::Message(peer, channel, bytes) => {
-                if let Err(full) = network.message(peer, channel, bytes) {
+                if let Err(full) = network.message(peer, channel, bytes)
+                    && channel != Channel::Unreliable
+                {
                     // An event that is not sent would be missing for ever; a peer that is gone can come again.
                     tracing::warn!("a message to {peer} is lost: {full}");
                     session.handle(now, Input::Overflow(peer));

@@ -166,15 +166,46 @@ pub trait NetInput: NetType + Component<Mutability = Mutable> + Clone + Default 
 ///
 /// ```
 /// # use bevy_ecs::prelude::*;
+/// # use bevy_math::Vec2;
 /// use bevy_coplay::NetEvent;
 ///
 /// #[derive(NetEvent, Clone)]
 /// struct Honk {
 ///     by: Option<Entity>,
 /// }
+///
+/// // In order among themselves, and not held up by what is lost of other events.
+/// #[derive(NetEvent, Clone)]
+/// #[net(channel = "chat")]
+/// struct Line(String);
+///
+/// #[derive(NetEvent, Clone)]
+/// #[net(channel = "chat")]
+/// struct Typing;
+///
+/// // Sent once; shown as it comes, or not at all.
+/// #[derive(NetEvent, Clone)]
+/// #[net(unreliable)]
+/// struct Sparks(#[net(step = 0.1, range = -100.0..=100.0)] Vec2);
 /// ```
 ///
-/// Takes the attributes of [`Networked`], but `interpolate`.
+/// Takes the attributes of [`Networked`], but `interpolate`, and says how it travels:
+///
+/// | | |
+/// |---|---|
+/// | nothing | Exactly once, in the order in which a peer sends all events of which the types say nothing. |
+/// | `channel = "chat"` | Exactly once, in the order in which a peer sends the events of this channel, whatever their types; other channels do not wait for it, nor it for them. Up to 15 channels have names. |
+/// | `unordered` | Exactly once, as soon as it comes. |
+/// | `unreliable` | Sent once, at most 960 bytes: it comes soon, or it is lost. For what is seen and forgotten, such as sparks. |
+///
+/// It is part of what is compared before two peers play together.
+///
+/// ```compile_fail
+/// # use bevy_coplay::NetEvent;
+/// #[derive(NetEvent, Clone)]
+/// #[net(channel = "chat", unreliable)]
+/// struct Line(String);
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an event of the network",
     label = "not `NetEvent`",

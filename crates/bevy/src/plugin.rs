@@ -22,13 +22,15 @@ use crate::{
     blob_policy::BlobPolicy,
     blobs, collect, conditions, control, crowd,
     diagnostics::NetDiagnosticsPlugin,
-    events::Parked,
+    event_counts::EventCounts,
     inputs,
     interpolate::NetInterpolationPlugin,
     join::{self, JoinRoom, TICK_RATE, TickRate},
     kick, lobby,
     net::{self, Clock, Links, Net},
-    offline, peers,
+    offline,
+    parked::Parked,
+    peers,
     refs::Refs,
     registry,
     room::{Room, RoomState},
@@ -239,6 +241,7 @@ impl Plugin for RoomPlugin {
             .init_resource::<Refs>()
             .init_resource::<Absent>()
             .init_resource::<Parked>()
+            .init_resource::<EventCounts>()
             .init_resource::<collect::Pace>();
         app.world_mut().init_non_send::<Links>();
         schedule::configure(app);

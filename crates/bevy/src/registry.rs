@@ -12,7 +12,10 @@ use bevy_ecs::{
     system::{Res, ResMut},
     world::World,
 };
-use coplay_proto::schema::{Schema, TypeSchema};
+use coplay_proto::{
+    Channel,
+    schema::{Schema, TypeSchema},
+};
 
 use crate::{
     child::Child,
@@ -71,6 +74,8 @@ pub(crate) struct Shape {
 pub(crate) struct Table {
     pub(crate) schema: Schema,
     shapes: Vec<Shape>,
+    /// By place.
+    channels: Vec<Channel>,
     rust: BTreeMap<TypeId, Type>,
 }
 
@@ -88,6 +93,11 @@ impl Table {
     /// The event with this place.
     pub(crate) fn event(&self, id: Type) -> Option<&dyn EventType> {
         self.shapes.get(usize::from(id.0))?.event.as_deref()
+    }
+
+    /// The channel by which the event with this place travels.
+    pub(crate) fn channel(&self, id: Type) -> Channel {
+        self.channels.get(usize::from(id.0)).copied().unwrap_or(Channel::Events)
     }
 
     /// All components, inputs included.
@@ -130,7 +140,8 @@ pub(crate) fn table(world: &mut World) -> Arc<Table> {
                 rust.insert(*id, place);
             }
         }
-        Arc::new(Table { schema, shapes, rust })
+        let channels = schema.channels();
+        Arc::new(Table { schema, shapes, channels, rust })
     });
     Arc::clone(table)
 }

@@ -15,6 +15,10 @@ pub(crate) struct TypeAttributes {
     pub(crate) name: Option<LitStr>,
     pub(crate) optional: bool,
     pub(crate) serde: bool,
+    /// Of an event.
+    pub(crate) channel: Option<LitStr>,
+    pub(crate) unordered: bool,
+    pub(crate) unreliable: bool,
 }
 
 /// What is said on a field.
@@ -29,12 +33,12 @@ pub(crate) struct FieldAttributes {
 /// The most that `bits` may be.
 const MAX_BITS: f64 = 32.0;
 const ON_FIELDS: [&str; 3] = ["step", "range", "bits"];
-const ON_TYPES: [&str; 3] = ["interpolate", "name", "optional"];
+const ON_TYPES: [&str; 6] = ["interpolate", "name", "optional", "channel", "unordered", "unreliable"];
 
 impl TypeAttributes {
     pub(crate) fn parse(kind: Kind, attributes: &[Attribute]) -> Result<Self> {
         let mut found = Self::default();
-        let mut interpolate = None;
+        let (mut interpolate, mut way) = (None, None);
         each(attributes, |meta| {
             let name = name(&meta);
             match &*name {
@@ -47,6 +51,28 @@ impl TypeAttributes {
                 }
                 "interpolate" if kind == Kind::Event => {
                     Err(meta.error("an event happens once, there is nothing to interpolate: leave it out"))
+                }
+                "channel" | "unordered" | "unreliable" if kind != Kind::Event => {
+                    Err(meta.error(format!("`{name}` says how an event travels: it belongs on a `NetEvent`")))
+                }
+                "channel" | "unordered" | "unreliable" if way.as_ref().is_some_and(|before| *before != name) => Err(meta
+                    .error("an event has one way: in the order of a `channel`, `unordered`, or `unreliable`. Leave out the others")),
+                "channel" => {
+                    let literal: LitStr = meta.value()?.parse()?;
+                    if literal.value().is_empty() {
+                        let empty = "the name is empty: leave `channel` out for the channel of all that name none";
+                        return Err(Error::new(literal.span(), empty));
+                    }
+                    way = Some(name);
+                    once(&mut found.channel, literal, &meta)
+                }
+                "unordered" => {
+                    way = Some(name);
+                    flag(&mut found.unordered, &meta)
+                }
+                "unreliable" => {
+                    way = Some(name);
+                    flag(&mut found.unreliable, &meta)
                 }
                 "serde" => flag(&mut found.serde, &meta),
                 "interpolate" | "name" | "optional" if kind == Kind::Field => {
@@ -63,7 +89,10 @@ impl TypeAttributes {
                 _ if ON_FIELDS.contains(&&*name) => Err(meta.error(format!("`{name}` belongs on a field"))),
                 _ => Err(meta.error(match kind {
                     Kind::Networked => "a networked type takes `interpolate`, `name = \"..\"`, `optional` and `serde`",
-                    Kind::Input | Kind::Event => "this takes `name = \"..\"`, `optional` and `serde`",
+                    Kind::Input => "this takes `name = \"..\"`, `optional` and `serde`",
+                    Kind::Event => {
+                        "an event takes `channel = \"..\"`, `unordered`, `unreliable`, `name = \"..\"`, `optional` and `serde`"
+                    }
                     Kind::Field => "a `NetField` takes `serde`",
                 })),
             }

@@ -51,6 +51,12 @@ fn type_impls(kind: Kind, shape: &Shape) -> TokenStream {
         Kind::Networked | Kind::Field => (quote!(Component), quote!(component)),
     };
     let optional = attributes.optional;
+    let delivery = match &attributes.channel {
+        Some(channel) => quote!(.channel(#channel)),
+        None if attributes.unordered => quote!(.unordered()),
+        None if attributes.unreliable => quote!(.unreliable()),
+        None => quote!(),
+    };
     let codings = codings(&shape.body);
     let (write, read) = (write(shape), read(shape));
     let kind_impl = match kind {
@@ -71,7 +77,7 @@ fn type_impls(kind: Kind, shape: &Shape) -> TokenStream {
         #[automatically_derived]
         impl __net::NetType for #ident {
             fn schema() -> __net::TypeSchema {
-                __net::schema(#name, __net::TypeKind::#type_kind, #optional, [#(#codings),*])
+                __net::schema(#name, __net::TypeKind::#type_kind, #optional, [#(#codings),*])#delivery
             }
 
             fn write(

@@ -89,13 +89,56 @@ pub enum Lane {
     Reliable,
 }
 
-/// A stream of messages within a link: each message arrives exactly once, in order within its channel.
+/// A stream of messages within a link. What of one is lost does not hold up another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Channel {
-    /// The session's own: handshake, membership.
+    /// The session's own: handshake, membership. Each message arrives exactly once, in order.
     Control,
-    /// The game's events.
+    /// The game's events that name no channel: exactly once, in order.
     Events,
+    /// The game's events that name this channel: exactly once, in order among themselves.
+    Named(EventChannel),
+    /// The game's events of which each is delivered as it comes: exactly once.
+    Unordered,
+    /// The game's events that are sent once, and may be lost.
+    Unreliable,
+}
+
+/// The number of a channel of events that a game has named: one of the first [`Self::MOST`], from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventChannel(u8);
+
+impl EventChannel {
+    /// How many there are.
+    pub const MOST: u8 = 15;
+
+    /// The channel with this number. None from [`Self::MOST`] on.
+    pub const fn new(number: u8) -> Option<Self> {
+        if number < Self::MOST { Some(Self(number)) } else { None }
+    }
+
+    /// Its number.
+    pub const fn number(self) -> u8 {
+        self.0
+    }
+}
+
+impl Channel {
+    /// All channels but [`Self::Unreliable`], in their order.
+    pub(crate) fn reliable() -> impl Iterator<Item = Self> {
+        let named = (0..EventChannel::MOST).map(|number| Self::Named(EventChannel(number)));
+        [Self::Control, Self::Events].into_iter().chain(named).chain([Self::Unordered])
+    }
+
+    /// All channels of events, in their order.
+    pub(crate) fn events() -> impl Iterator<Item = Self> {
+        Self::reliable().skip(1).chain([Self::Unreliable])
+    }
+
+    /// Whether each of its messages waits for those before it.
+    pub const fn is_ordered(self) -> bool {
+        matches!(self, Self::Control | Self::Events | Self::Named(_))
+    }
 }
 
 /// Who decides in a room.

@@ -22,7 +22,7 @@ pub mod session;
 pub mod signal;
 pub mod sim_net;
 
-pub use ids::{Channel, Lane, MemberId, NetId, PeerId, Term, Tick, Topology};
+pub use ids::{Channel, EventChannel, Lane, MemberId, NetId, PeerId, Term, Tick, Topology};
 
 /// Version of everything that two peers say to each other. Peers with different versions do not play together.
 pub const PROTOCOL_VERSION: u16 = 1;

@@ -2,6 +2,7 @@
 
 mod copies;
 mod figures;
+mod fleeting;
 mod incoming;
 mod machine;
 mod no_path;
@@ -30,6 +31,13 @@ pub const MAX_STATE: usize = 1130;
 /// The most bytes that one message may have.
 pub const MAX_MESSAGE: usize = 64 * 1024;
 
+/// The most bytes that one message of [`Channel::Unreliable`] may have, so that it goes with one datagram.
+pub const MAX_UNRELIABLE: usize = 1136;
+/// The most bytes of messages of [`Channel::Unreliable`] that wait to be sent, each counted with 8 more.
+pub const UNRELIABLE_QUEUE: usize = 16 * 1024;
+/// How long a message of [`Channel::Unreliable`] waits to be sent; then it is dropped.
+pub const UNRELIABLE_PATIENCE: Duration = Duration::from_millis(250);
+
 /// What there is room for on the control channel besides [`LinkConfig::send_queue`], so that events never keep out the
 /// word that ends them.
 pub const CONTROL_RESERVE: usize = MAX_MESSAGE;
@@ -55,7 +63,8 @@ pub struct LinkConfig {
     /// Most bytes of messages that wait to be sent or acked; [`MAX_MESSAGE`] at the least. Default 1 MiB.
     pub send_queue: usize,
     /// Most bytes of messages that wait to be taken by the session ([`Input::Consumed`]), or for messages before them;
-    /// [`MAX_MESSAGE`] at the least. The message that is next in a channel has room besides. Default 1 MiB.
+    /// [`MAX_MESSAGE`] at the least. The message that is next in a channel has room besides: up to [`MAX_MESSAGE`] for each
+    /// of 18 channels. Default 1 MiB.
     pub receive_queue: usize,
 }
 
@@ -78,7 +87,7 @@ pub enum Input {
     Received(Lane, Bytes),
     /// A frame of the session, at most [`MAX_STATE`] bytes: sent once, when [`Link::poll`] is drained.
     State(Bytes),
-    /// A message: delivered exactly once, in order within its channel.
+    /// A message: delivered exactly once, in order within its channel, unless the [`Channel`] promises less.
     Message(Channel, Bytes),
     /// The session has taken messages with this many bytes. Due for empty ones too.
     Consumed(usize),
@@ -142,13 +151,13 @@ pub enum CloseReason {
 /// Why a link does not take what it is to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// [`LinkConfig::send_queue`] is full. What was handed over before is still sent.
+    /// [`LinkConfig::send_queue`], or [`UNRELIABLE_QUEUE`], is full. What was handed over before is still sent.
     #[error("as many messages wait for the peer to take them as may ({limit} bytes): send less, or later")]
     QueueFull {
         /// How many bytes may wait.
         limit: usize,
     },
-    /// More than [`MAX_STATE`] or [`MAX_MESSAGE`].
+    /// More than [`MAX_STATE`], [`MAX_MESSAGE`] or [`MAX_UNRELIABLE`].
     #[error("{size} bytes are more than the {limit} that can be sent at once: split them")]
     TooLarge {
         /// How many bytes it has.

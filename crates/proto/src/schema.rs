@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 pub use compare::{Mismatch, TypeMap};
 
-use crate::session::TypeId;
+use crate::{Channel, EventChannel, session::TypeId};
 
 /// The most types that a game can share.
 pub const MAX_TYPES: usize = 1024;
@@ -34,6 +34,8 @@ pub struct TypeSchema {
     pub kind: TypeKind,
     /// Whether a peer may lack it (`#[net(optional)]`).
     pub optional: bool,
+    /// How it travels, if it is an event; else the default.
+    pub delivery: Delivery,
     /// Its fields in order.
     pub fields: Vec<FieldSchema>,
 }
@@ -56,6 +58,24 @@ pub enum TypeKind {
     Input,
     /// Once and in order.
     Event,
+}
+
+/// How an event travels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Delivery {
+    /// Exactly once, in the order in which one peer sends what is of the channel with this name. The empty name is that of
+    /// the channel of all events that name none, which is the default.
+    Ordered(String),
+    /// Exactly once, as soon as it comes: `#[net(unordered)]`.
+    Unordered,
+    /// Sent once, delivered as soon as it comes, or lost: `#[net(unreliable)]`.
+    Unreliable,
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Self::Ordered(String::new())
+    }
 }
 
 /// Why types cannot be shared.
@@ -85,6 +105,12 @@ pub enum SchemaError {
         "N0005: the names of all shared types take {0} bytes, and at most {MAX_TEXT} can be sent: shorten them with `#[net(name = \"..\")]`"
     )]
     TooMuchText(usize),
+    /// More than [`EventChannel::MOST`].
+    #[error("N0005: the events name {0} channels, and at most {most} can be: let some share a channel", most = EventChannel::MOST)]
+    TooManyChannels(usize),
+    /// A way to travel for what is no event.
+    #[error("type `{0}` is no event, and says how one travels: leave that out")]
+    NoEvent(String),
     /// Types that are not in the order of their names: no schema of a coplay peer.
     #[error("the types of a schema are not in the order of their names")]
     Unordered,
@@ -109,8 +135,11 @@ impl Schema {
             if shared.fields.len() > MAX_FIELDS {
                 return Err(SchemaError::TooManyFields(shown(&shared.name)));
             }
+            if shared.kind != TypeKind::Event && shared.delivery != Delivery::default() {
+                return Err(SchemaError::NoEvent(shown(&shared.name)));
+            }
             let fields = shared.fields.iter().flat_map(|field| [&field.name, &field.coding]);
-            for name in core::iter::once(&shared.name).chain(fields) {
+            for name in core::iter::once(&shared.name).chain(fields).chain(shared.channel_name()) {
                 if name.is_empty() || name.len() > MAX_NAME || name.contains(char::is_control) {
                     return Err(SchemaError::Name(shown(name)));
                 }
@@ -119,6 +148,10 @@ impl Schema {
         }
         if text > MAX_TEXT {
             return Err(SchemaError::TooMuchText(text));
+        }
+        let named = self.channel_names().len();
+        if named > usize::from(EventChannel::MOST) {
+            return Err(SchemaError::TooManyChannels(named));
         }
         for (one, next) in self.types.iter().zip(self.types.iter().skip(1)) {
             match one.name.cmp(&next.name) {
@@ -146,10 +179,64 @@ impl Schema {
         u16::try_from(index).ok().map(TypeId)
     }
 
+    /// The channel that each type's messages take, by its id; the control channel for what is no event. Channels have
+    /// numbers in the order of their names, so that those of another schema may differ.
+    pub fn channels(&self) -> Vec<Channel> {
+        let names = self.channel_names();
+        let channel = |shared: &TypeSchema| match &shared.delivery {
+            _ if shared.kind != TypeKind::Event => Channel::Control,
+            Delivery::Unordered => Channel::Unordered,
+            Delivery::Unreliable => Channel::Unreliable,
+            Delivery::Ordered(name) => {
+                let number = names.iter().position(|other| *other == name).and_then(|number| u8::try_from(number).ok());
+                number.and_then(EventChannel::new).map_or(Channel::Events, Channel::Named)
+            }
+        };
+        self.types.iter().map(channel).collect()
+    }
+
+    /// In their order, each once.
+    fn channel_names(&self) -> Vec<&String> {
+        let mut names: Vec<_> = self.types.iter().filter_map(TypeSchema::channel_name).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
     /// Compares what two peers share: how each names the other's types, or the first thing, in the order of the
     /// names, that keeps them from playing together.
     pub fn map(ours: &Self, theirs: &Self) -> Result<TypeMap, Mismatch> {
-        compare::compare(&ours.types, &theirs.types)
+        compare::compare(&ours.types, &theirs.types, theirs.channels())
+    }
+}
+
+impl TypeSchema {
+    /// The same event, in order with those of the channel with this name.
+    #[must_use]
+    pub fn channel(mut self, name: &str) -> Self {
+        self.delivery = Delivery::Ordered(name.to_owned());
+        self
+    }
+
+    /// The same event, [unordered](Delivery::Unordered).
+    #[must_use]
+    pub fn unordered(mut self) -> Self {
+        self.delivery = Delivery::Unordered;
+        self
+    }
+
+    /// The same event, [unreliable](Delivery::Unreliable).
+    #[must_use]
+    pub fn unreliable(mut self) -> Self {
+        self.delivery = Delivery::Unreliable;
+        self
+    }
+
+    fn channel_name(&self) -> Option<&String> {
+        match &self.delivery {
+            Delivery::Ordered(name) => Some(name).filter(|name| !name.is_empty()),
+            Delivery::Unordered | Delivery::Unreliable => None,
+        }
     }
 }
 
@@ -164,7 +251,13 @@ mod tests {
 
     fn shared(name: &str) -> TypeSchema {
         let fields = vec![FieldSchema { name: "0".into(), coding: "f32".into() }];
-        TypeSchema { name: name.into(), kind: TypeKind::Component, optional: false, fields }
+        TypeSchema {
+            name: name.into(),
+            kind: TypeKind::Component,
+            optional: false,
+            delivery: Delivery::default(),
+            fields,
+        }
     }
 
     #[test]
@@ -206,6 +299,43 @@ mod tests {
             Schema { types: vec![shared("b"), shared("b")] }.validate_remote(),
             Err(SchemaError::Duplicate("b".into()))
         );
+    }
+
+    fn event(name: &str, delivery: Delivery) -> TypeSchema {
+        TypeSchema { kind: TypeKind::Event, delivery, ..shared(name) }
+    }
+
+    fn in_channel(name: &str, channel: &str) -> TypeSchema {
+        event(name, Delivery::Ordered(channel.into()))
+    }
+
+    #[test]
+    fn channels_are_numbered_by_their_names() {
+        let types = vec![
+            in_channel("a", "score"),
+            shared("b"),
+            in_channel("c", "chat"),
+            in_channel("d", ""),
+            event("e", Delivery::Unordered),
+            event("f", Delivery::Unreliable),
+            in_channel("g", "score"),
+        ];
+        let named = |number| Channel::Named(EventChannel::new(number).unwrap());
+        let channels =
+            [named(1), Channel::Control, named(0), Channel::Events, Channel::Unordered, Channel::Unreliable, named(1)];
+        assert_eq!(Schema::new(types).unwrap().channels(), channels);
+    }
+
+    #[test]
+    fn channels_are_bounded_and_of_events_alone() {
+        let many = |count: usize| {
+            Schema::new((0..count).map(|index| in_channel(&format!("{index}"), &format!("{index}"))).collect())
+        };
+        assert!(many(usize::from(EventChannel::MOST)).is_ok());
+        assert_eq!(many(16), Err(SchemaError::TooManyChannels(16)));
+        let state = TypeSchema { delivery: Delivery::Unordered, ..shared("state") };
+        assert_eq!(Schema::new(vec![state]), Err(SchemaError::NoEvent("state".into())));
+        assert!(matches!(Schema::new(vec![in_channel("a", "b\n")]), Err(SchemaError::Name(_))));
     }
 
     /// As many bytes as a schema of names that long can take on the wire.

@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
-use crate::{MemberId, NetId, PeerId, Term, Tick, Topology, link::LinkEvent, signal::Leader};
+use crate::{Channel, MemberId, NetId, PeerId, Term, Tick, Topology, link::LinkEvent, signal::Leader};
 
 mod apply;
 mod clock;
 mod config;
 mod control;
+mod envelope;
 mod events;
 mod facts;
 mod frame;
@@ -29,16 +30,18 @@ mod links;
 mod membership;
 mod outbox;
 mod ownership;
+mod parking;
 mod reasons;
+mod send_queue;
 mod store;
 mod succession;
 mod tombstones;
 
 pub use config::{
     HANDSHAKE_TIMEOUT, JOIN_TIMEOUT, MAX_ENTITIES, MAX_EVENT, MAX_INPUT, MAX_LINKS, MAX_MEMBERS, MAX_STATE_BYTES,
-    MAX_VALUE, SessionConfig,
+    MAX_UNRELIABLE_EVENT, MAX_VALUE, SessionConfig,
 };
-pub use facts::{Fact, Input, Output, Target};
+pub use facts::{Astray, Fact, Input, Output, Target};
 pub use reasons::{Denied, DisconnectReason, SendError, WriteError};
 
 use clock::Clock;
@@ -71,6 +74,8 @@ enum Standing {
 #[derive(Debug)]
 pub struct Session {
     config: SessionConfig,
+    /// By type: the channel that it takes.
+    channels: Vec<Channel>,
     now: Duration,
     out: VecDeque<Output>,
     me: Option<PeerId>,
@@ -95,14 +100,20 @@ pub struct Session {
     generations: u32,
     /// Of whom the game was told.
     joined: BTreeSet<PeerId>,
+    /// Whether some events may wait.
+    parks: bool,
+    /// Whose last events are being delivered.
+    leaving: Option<(MemberId, PeerId)>,
 }
 
 impl Session {
     /// A session in which nobody is yet: [`Input::Entered`] begins it.
     pub fn new(now: Duration, config: SessionConfig) -> Self {
         let clock = Clock::new(now, config.tick_rate());
+        let channels = config.schema.channels();
         Self {
             config,
+            channels,
             now,
             out: VecDeque::new(),
             me: None,
@@ -120,6 +131,8 @@ impl Session {
             peers: BTreeMap::new(),
             generations: 0,
             joined: BTreeSet::new(),
+            parks: false,
+            leaving: None,
         }
     }
 
@@ -132,15 +145,20 @@ impl Session {
             }
             return;
         }
-        let flush = matches!(input, Input::Flush);
+        let (flush, elapsed) = (matches!(input, Input::Flush), matches!(input, Input::Flush | Input::Elapsed));
         match input {
             Input::Entered { me, leader } => self.entered(me, leader),
             Input::Leader(leader) => self.named = Some(leader),
             Input::Link(peer, event) => self.link(peer, event),
+            Input::Waiting(peer, bytes) => self.waits(peer, bytes),
             Input::Overflow(peer) => self.too_slow(peer),
             Input::Flush | Input::Elapsed => self.elapsed(),
         }
         self.seek();
+        if elapsed {
+            // Not whenever something comes, so that what waits costs the same however much does.
+            self.release_events();
+        }
         if flush {
             self.flush();
         }
@@ -216,12 +234,37 @@ impl Session {
         self.control_entity(entity, input, value)
     }
 
-    /// Sends an event. At most [`MAX_EVENT`] bytes. It comes back as [`Fact::Event`] at once if it is for us, too.
+    /// Sends an event. At most [`MAX_EVENT`] bytes, [`MAX_UNRELIABLE_EVENT`] if it is of an unreliable type. It comes back
+    /// as [`Fact::Event`] at once if it is for us, too.
+    ///
+    /// # Errors
+    /// Nothing was sent, to nobody. After [`SendError::QueueFull`] it can be sent again later: the link stays.
     pub fn send(&mut self, target: Target, event: TypeId, value: Bytes) -> Result<(), SendError> {
-        self.send_event(target, event, value)
+        self.send_event(target, event, value, &[])
     }
 
-    /// To whom a message of the events channel from this peer will be passed on. The owner of the links is to hand it
+    /// The same for an event that is about entities, the first eight of which are waited for: it is delivered once whoever
+    /// it comes to knows of them what we know now, or that they are gone, or two seconds after it came
+    /// ([`Fact::Astray`]).
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub fn send_about(
+        &mut self,
+        target: Target,
+        event: TypeId,
+        value: Bytes,
+        about: &[NetId],
+    ) -> Result<(), SendError> {
+        self.send_event(target, event, value, about)
+    }
+
+    /// Bytes of messages that wait for a peer, as far as we know.
+    pub fn queued(&self, peer: PeerId) -> usize {
+        self.peers.get(&peer).map_or(0, |link| link.queue.waiting())
+    }
+
+    /// To whom a message of a channel of events from this peer will be passed on. The owner of the links is to hand it
     /// over only when there is room for more with all of them, and to let the peer wait meanwhile: so that whoever
     /// sends too much is slowed down, and nobody else is cut off for it.
     pub fn relays(&self, peer: PeerId, message: &[u8]) -> Vec<PeerId> {

@@ -148,6 +148,14 @@ impl SimNet {
         }
     }
 
+    /// From now on the peer's game stands still, or goes on again: its links answer, and nobody takes what they bring.
+    pub fn stand_still(&mut self, peer: PeerId, still: bool) {
+        if let Some(node) = self.nodes.get_mut(&peer) {
+            node.stands_still = still;
+            self.pump(peer);
+        }
+    }
+
     /// The link between the two fails, and both are told at once.
     pub fn sever(&mut self, one: PeerId, other: PeerId) {
         for (from, to) in [(one, other), (other, one)] {
@@ -181,6 +189,7 @@ impl SimNet {
     /// If there is no such peer, as this is a tool for tests.
     pub fn act<T>(&mut self, peer: PeerId, act: impl FnOnce(&mut Session) -> T) -> T {
         let node = self.nodes.get_mut(&peer).expect("a peer of this net");
+        node.report(self.now);
         let result = act(&mut node.session);
         self.pump(peer);
         result

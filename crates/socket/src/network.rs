@@ -13,7 +13,7 @@ use bytes::Bytes;
 use coplay_proto::{
     Channel, PeerId,
     bulk::{Blob, BlobId, BulkConfig, Fact, Refusal, Unsendable},
-    link::{CONTROL_RESERVE, LinkConfig, LinkEvent, MAX_MESSAGE, Refused},
+    link::{CONTROL_RESERVE, LinkConfig, LinkEvent, MAX_MESSAGE, MAX_UNRELIABLE, Refused, UNRELIABLE_QUEUE},
     signal::{Leader, lobby::RoomCommand},
 };
 
@@ -167,33 +167,43 @@ impl Network {
         }
     }
 
-    /// Sends a message: exactly once, in order within its channel. To a peer that is gone, nothing is sent.
+    /// Sends a message: exactly once, in order within its channel, unless the [`Channel`] promises less. To a peer that is
+    /// gone, nothing is sent.
     ///
     /// # Errors
-    /// Nothing was sent: more than [`MAX_MESSAGE`] bytes, or more than [`LinkConfig::send_queue`] bytes wait;
-    /// [`CONTROL_RESERVE`] more on the control channel.
+    /// Nothing was sent: more than [`MAX_MESSAGE`] bytes, or [`MAX_UNRELIABLE`] of [`Channel::Unreliable`]; or more than
+    /// [`LinkConfig::send_queue`] bytes wait, [`CONTROL_RESERVE`] more on the control channel. What may be lost has
+    /// [`UNRELIABLE_QUEUE`] for itself: it is never in the way of what may not.
     pub fn message(&mut self, peer: PeerId, channel: Channel, bytes: Bytes) -> Result<(), Refused> {
-        let Some(pressure) = self.peers.get(&peer) else { return Ok(()) };
-        let reserve = if channel == Channel::Control { CONTROL_RESERVE } else { 0 };
-        let (size, limit) = (bytes.len(), self.send_queue + reserve);
-        if size > MAX_MESSAGE {
-            return Err(Refused::TooLarge { size, limit: MAX_MESSAGE });
+        let Some(pressure) = self.peers.get(&peer).cloned() else { return Ok(()) };
+        let (waiting, most, limit) = match channel {
+            Channel::Control => (&pressure.outgoing, MAX_MESSAGE, self.send_queue + CONTROL_RESERVE),
+            Channel::Unreliable => (&pressure.fleeting, MAX_UNRELIABLE, UNRELIABLE_QUEUE),
+            _ => (&pressure.outgoing, MAX_MESSAGE, self.send_queue),
+        };
+        let size = bytes.len();
+        if size > most {
+            return Err(Refused::TooLarge { size, limit: most });
         }
-        let waiting = pressure.outgoing();
-        if waiting > 0 && waiting + size > limit {
+        let before = waiting.load(Ordering::Relaxed);
+        if before > 0 && before + size > limit {
             return Err(Refused::QueueFull { limit });
         }
-        let pressure = pressure.clone();
-        pressure.handed.fetch_add(size, Ordering::Relaxed);
-        self.command(Command::Message(peer, channel, bytes)).map_err(|_| {
-            pressure.handed.fetch_sub(size, Ordering::Relaxed);
+        waiting.fetch_add(size, Ordering::Relaxed);
+        self.command(Command::Message(peer, channel, bytes, pressure.clone())).map_err(|_| {
+            waiting.fetch_sub(size, Ordering::Relaxed);
             Refused::QueueFull { limit }
         })
     }
 
+    /// Bytes of messages that wait for each peer: handed over, and not acked. Those that may be lost do not count.
+    pub fn waiting(&self) -> impl Iterator<Item = (PeerId, usize)> {
+        self.peers.iter().map(|(peer, pressure)| (*peer, pressure.outgoing.load(Ordering::Relaxed)))
+    }
+
     /// Whether more than half of the messages that may wait for this peer do.
     pub fn is_pressed(&self, peer: PeerId) -> bool {
-        self.peers.get(&peer).is_some_and(|pressure| pressure.outgoing() > self.send_queue / 2)
+        self.peers.get(&peer).is_some_and(|pressure| pressure.outgoing.load(Ordering::Relaxed) > self.send_queue / 2)
     }
 
     /// The session has taken messages of this peer with so many bytes, so that the peer may send more.

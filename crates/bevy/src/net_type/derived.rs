@@ -2,7 +2,7 @@
 
 use core::fmt::{Display, Write};
 
-use coplay_proto::schema::{MAX_FIELDS, MAX_NAME};
+use coplay_proto::schema::{Delivery, MAX_FIELDS, MAX_NAME};
 pub use coplay_proto::{
     codec::{BitReader, BitWriter, DecodeError},
     schema::{FieldSchema, TypeKind, TypeSchema},
@@ -21,7 +21,7 @@ pub fn schema<const N: usize>(name: &str, kind: TypeKind, optional: bool, fields
         let name = format!("and {} more", rest.len());
         fields.push(field(name, braced(rest.iter().map(|field| (&field.name, &field.coding)))));
     }
-    TypeSchema { name: name.to_owned(), kind, optional, fields }
+    TypeSchema { name: name.to_owned(), kind, optional, delivery: Delivery::default(), fields }
 }
 
 /// The coding of several fields as that of one: `{x: f32, y: u8}`.

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use bevy_color::Color;
 use bevy_ecs::entity::Entity;
 use bevy_math::{Quat, Vec2, Vec3};
-use coplay_proto::{MemberId, PeerId, schema::TypeKind};
+use coplay_proto::{
+    MemberId, PeerId,
+    schema::{Delivery, TypeKind},
+};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -121,6 +124,18 @@ fn schemas_name_types_fields_and_precision() {
 
     let shot = Shot::schema();
     assert_eq!((shot.kind, shot.optional), (TypeKind::Event, false));
+    assert_eq!(shot.delivery, Delivery::default());
+    #[derive(NetEvent, Clone)]
+    #[net(channel = "chat")]
+    struct Line;
+    #[derive(NetEvent, Clone)]
+    #[net(unordered)]
+    struct Loose;
+    #[derive(NetEvent, Clone)]
+    #[net(unreliable)]
+    struct Sparks;
+    let ways = [Line::schema(), Loose::schema(), Sparks::schema()].map(|schema| schema.delivery);
+    assert_eq!(ways, [Delivery::Ordered("chat".into()), Delivery::Unordered, Delivery::Unreliable]);
     let weapon = "enum{Fist: {}, Gun: {rounds: u8 range 0..=30}, Bow: {0: f32, 1: option(entity)}}";
     assert_codings::<Shot>(&[
         ("Hit", &format!("{{by: option(entity), with: {weapon}, at: vec3}}")),

@@ -180,6 +180,88 @@ fn attributes_in_the_wrong_place_are_told_the_right_one() {
 }
 
 #[test]
+fn an_event_says_in_one_way_how_it_travels() {
+    let of = |input: &DeriveInput| {
+        let tokens = expand(Kind::Event, input).unwrap();
+        syn::parse2::<File>(tokens.clone()).unwrap();
+        tokens.to_string().replace(' ', "")
+    };
+    assert!(
+        of(&parse_quote!(
+            #[net(channel = "chat")]
+            struct A;
+        ))
+        .contains(".channel(\"chat\")")
+    );
+    assert!(
+        of(&parse_quote!(
+            #[net(unordered)]
+            struct A;
+        ))
+        .contains(".unordered()")
+    );
+    assert!(
+        of(&parse_quote!(
+            #[net(unreliable)]
+            struct A;
+        ))
+        .contains(".unreliable()")
+    );
+    let one = |kind, input: &DeriveInput| errors(kind, input).remove(0);
+    let both = one(
+        Kind::Event,
+        &parse_quote!(
+            #[net(unordered, channel = "chat")]
+            struct A;
+        ),
+    );
+    assert_says(&both, "an event has one way");
+    assert_says(
+        &one(
+            Kind::Event,
+            &parse_quote!(
+                #[net(unordered)]
+                #[net(unreliable)]
+                struct A;
+            ),
+        ),
+        "an event has one way",
+    );
+    assert_says(
+        &one(
+            Kind::Event,
+            &parse_quote!(
+                #[net(unordered, unordered)]
+                struct A;
+            ),
+        ),
+        "given twice",
+    );
+    assert_says(
+        &one(
+            Kind::Event,
+            &parse_quote!(
+                #[net(channel = "")]
+                struct A;
+            ),
+        ),
+        "the name is empty",
+    );
+    for kind in [Kind::Networked, Kind::Input, Kind::Field] {
+        assert_says(
+            &one(
+                kind,
+                &parse_quote!(
+                    #[net(unreliable)]
+                    struct A;
+                ),
+            ),
+            "it belongs on a `NetEvent`",
+        );
+    }
+}
+
+#[test]
 fn attributes_that_contradict_are_refused() {
     assert_says(
         &error(&parse_quote!(

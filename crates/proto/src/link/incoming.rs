@@ -1,14 +1,15 @@
-//! How messages that come in pieces and out of order are put together: exactly once, and in order.
+//! How messages that come in pieces and out of order are put together: exactly once, and in order where there is one.
 
-use std::collections::{BTreeMap, VecDeque};
+use core::ops::Bound;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
 use crate::Channel;
 
 use super::{
-    outgoing::{CHANNELS, FIRST_NUMBER, MESSAGE_WINDOW},
-    wire,
+    outgoing::{FIRST_NUMBER, MESSAGE_WINDOW},
+    wire::{self, Ends},
 };
 
 /// The most messages that wait to be taken by the session.
@@ -20,8 +21,10 @@ const MAX_DELIVERED: usize = 1 << 13;
 /// the limit, and one message more for each channel, since the next one in order must always find room.
 #[derive(Clone, Debug)]
 pub(super) struct Incoming {
-    control: Assembly,
-    events: Assembly,
+    /// Of those that something came in.
+    channels: BTreeMap<Channel, Assembly>,
+    /// The channel of events that something was delivered of last: next come those after it.
+    turn: Channel,
     /// Sizes of the messages that the session has not taken yet.
     delivered: VecDeque<usize>,
     /// Their sum.
@@ -35,9 +38,13 @@ pub(super) struct Incoming {
 
 #[derive(Clone, Debug)]
 struct Assembly {
-    /// The number of the next message in order.
+    /// The number of the first message that was not delivered.
     next: u64,
     messages: BTreeMap<u64, Partial>,
+    /// Those of `messages` that are whole.
+    whole: BTreeSet<u64>,
+    /// Where order does not matter: those after `next` that were delivered. Fewer than [`MESSAGE_WINDOW`].
+    done: BTreeSet<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -51,7 +58,7 @@ struct Partial {
 /// What becomes of a fragment that came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Admission {
-    /// It is kept. `in_order`: nothing that comes before it is missing.
+    /// It is kept. `in_order`: nothing that it has to wait for is missing.
     Taken { in_order: bool },
     /// It was there before.
     Known,
@@ -60,10 +67,10 @@ pub(super) enum Admission {
 }
 
 impl Incoming {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(super) const fn new(limit: usize) -> Self {
         Self {
-            control: Assembly::new(),
-            events: Assembly::new(),
+            channels: BTreeMap::new(),
+            turn: Channel::Control,
             delivered: VecDeque::new(),
             untaken: 0,
             taken: 0,
@@ -81,9 +88,9 @@ impl Incoming {
         bytes: Bytes,
     ) -> Result<Admission, &'static str> {
         let (untaken, buffered, limit, is_full) = (self.untaken, self.buffered, self.limit, self.is_full());
-        let assembly = self.assembly(channel);
+        let assembly = self.channels.entry(channel).or_insert_with(Assembly::new);
         let number = wire::expand(number, assembly.next);
-        if number < assembly.next {
+        if number < assembly.next || assembly.done.contains(&number) {
             return Ok(Admission::Known);
         }
         if number >= assembly.next + MESSAGE_WINDOW {
@@ -93,11 +100,13 @@ impl Incoming {
         if known.is_some_and(|known| known.count != count) {
             return Err("a message has now so many fragments and now so many");
         }
-        let in_order = number == assembly.next;
         if known.is_some_and(|known| known.here >> index & 1 == 1) {
             return Ok(Admission::Known);
         }
-        let fits = if in_order { !is_full } else { untaken + buffered + bytes.len() <= limit };
+        let next = number == assembly.next;
+        // What is delivered as it comes waits for nothing, so that it takes no room here.
+        let at_once = next || (!channel.is_ordered() && count == 1);
+        let fits = if at_once { !is_full } else { untaken + buffered + bytes.len() <= limit };
         if !fits {
             return Ok(Admission::Refused);
         }
@@ -106,30 +115,49 @@ impl Incoming {
         partial.here |= 1 << index;
         let size = bytes.len();
         partial.fragments.push((index, bytes));
+        if partial.fragments.len() == usize::from(count) {
+            assembly.whole.insert(number);
+        }
         self.buffered += size;
-        Ok(Admission::Taken { in_order })
+        Ok(Admission::Taken { in_order: next || !channel.is_ordered() })
     }
 
-    /// The next message that is whole and in order, as long as the session takes what it gets.
+    /// An event came that is not numbered. False if there is no room for it: it is lost.
+    pub(super) fn admit_unreliable(&mut self, size: usize) -> bool {
+        let fits = !self.is_full() && self.untaken + self.buffered + size <= self.limit;
+        if fits {
+            self.untaken += size;
+            self.delivered.push_back(size);
+        }
+        fits
+    }
+
+    /// The next message that is whole and waits for none before it, as long as the session takes what it gets. Channels
+    /// of events take turns.
     pub(super) fn deliver(&mut self) -> Option<(Channel, Bytes)> {
         if self.is_full() {
             return None;
         }
-        for channel in CHANNELS {
-            let assembly = self.assembly(channel);
-            if let Some(first) = assembly.messages.first_entry()
-                && *first.key() == assembly.next
-                && first.get().fragments.len() == usize::from(first.get().count)
-            {
-                let bytes = join(first.remove().fragments);
-                assembly.next += 1;
-                self.buffered -= bytes.len();
-                self.untaken += bytes.len();
-                self.delivered.push_back(bytes.len());
-                return Some((channel, bytes));
-            }
+        let turn = self.turn;
+        let control = self.channels.range_mut(..=Channel::Control);
+        let found = control.map(|(channel, assembly)| (*channel, assembly)).find_map(Assembly::take_of);
+        let found = found.or_else(|| {
+            let later = self.channels.range_mut((Bound::Excluded(turn), Bound::Unbounded));
+            later.map(|(channel, assembly)| (*channel, assembly)).find_map(Assembly::take_of)
+        });
+        let found = found.or_else(|| {
+            let first = self.channels.range_mut(..=turn);
+            first.map(|(channel, assembly)| (*channel, assembly)).find_map(Assembly::take_of)
+        });
+        let (channel, fragments) = found?;
+        if channel != Channel::Control {
+            self.turn = channel;
         }
-        None
+        let bytes = join(fragments);
+        self.buffered -= bytes.len();
+        self.untaken += bytes.len();
+        self.delivered.push_back(bytes.len());
+        Some((channel, bytes))
     }
 
     /// The session took messages with so many bytes.
@@ -156,23 +184,30 @@ impl Incoming {
     }
 
     /// Whether all messages before these were delivered.
-    pub(super) fn has_reached(&self, ends: [u16; 2]) -> bool {
-        let [control, events] = ends;
-        let reached = |assembly: &Assembly, end| wire::expand(end, assembly.next) <= assembly.next;
-        reached(&self.control, control) && reached(&self.events, events)
-    }
-
-    const fn assembly(&mut self, channel: Channel) -> &mut Assembly {
-        match channel {
-            Channel::Control => &mut self.control,
-            Channel::Events => &mut self.events,
-        }
+    pub(super) fn has_reached(&self, ends: &Ends) -> bool {
+        ends.iter().all(|(channel, end)| {
+            let next = self.channels.get(&channel).map_or(FIRST_NUMBER, |assembly| assembly.next);
+            wire::expand(end, next) <= next
+        })
     }
 }
 
 impl Assembly {
     const fn new() -> Self {
-        Self { next: FIRST_NUMBER, messages: BTreeMap::new() }
+        Self { next: FIRST_NUMBER, messages: BTreeMap::new(), whole: BTreeSet::new(), done: BTreeSet::new() }
+    }
+
+    /// Takes the fragments of what can be delivered, if there is something.
+    fn take_of((channel, assembly): (Channel, &mut Self)) -> Option<(Channel, Vec<(u8, Bytes)>)> {
+        let number = assembly.whole.first().copied();
+        let number = number.filter(|number| !channel.is_ordered() || *number == assembly.next)?;
+        assembly.whole.remove(&number);
+        let partial = assembly.messages.remove(&number)?;
+        assembly.done.insert(number);
+        while assembly.done.remove(&assembly.next) {
+            assembly.next += 1;
+        }
+        Some((channel, partial.fragments))
     }
 }
 
@@ -264,12 +299,97 @@ mod tests {
     #[test]
     fn an_end_is_reached_when_all_before_it_is_delivered() {
         let mut incoming = Incoming::new(1_000);
-        assert!(incoming.has_reached([0, 0]));
-        assert!(!incoming.has_reached([0, 1]));
+        let ends = |of: &[(Channel, u16)]| {
+            let mut ends = Ends::default();
+            assert!(of.iter().all(|(channel, end)| ends.set(*channel, *end)));
+            ends
+        };
+        let (none, one) = (ends(&[(Channel::Events, 0)]), ends(&[(Channel::Events, 1)]));
+        assert!(incoming.has_reached(&Ends::default()) && incoming.has_reached(&none));
+        assert!(!incoming.has_reached(&one));
         admit(&mut incoming, 0, 0, 1, 5).unwrap();
-        assert!(!incoming.has_reached([0, 1]));
+        assert!(!incoming.has_reached(&one));
         incoming.deliver();
-        assert!(incoming.has_reached([0, 1]));
-        assert!(!incoming.has_reached([1, 1]));
+        assert!(incoming.has_reached(&one));
+        assert!(!incoming.has_reached(&ends(&[(Channel::Control, 1), (Channel::Events, 1)])));
+    }
+
+    const fn named(number: u8) -> Channel {
+        Channel::Named(crate::EventChannel::new(number).unwrap())
+    }
+
+    #[test]
+    fn a_channel_does_not_wait_for_another() {
+        let mut incoming = Incoming::new(1_000);
+        let mut admit = |channel, number| incoming.admit(channel, number, 0, 1, vec![number as u8].into());
+        assert_eq!(admit(Channel::Events, 1), AHEAD);
+        assert_eq!(admit(named(0), 0), IN_ORDER);
+        assert_eq!(admit(named(3), 1), AHEAD);
+        assert_eq!(admit(Channel::Unordered, 7), IN_ORDER);
+        assert_eq!(incoming.deliver(), Some((named(0), vec![0].into())));
+        assert_eq!(incoming.deliver(), Some((Channel::Unordered, vec![7].into())));
+        assert_eq!(incoming.deliver(), None);
+    }
+
+    #[test]
+    fn where_order_does_not_matter_each_is_delivered_as_it_comes_and_once() {
+        let mut incoming = Incoming::new(1_000);
+        for (number, again) in [(3, false), (0, false), (3, true), (1, false), (0, true), (2, false), (1, true)] {
+            let admitted = incoming.admit(Channel::Unordered, number, 0, 1, vec![number as u8].into());
+            assert_eq!(admitted, if again { Ok(Admission::Known) } else { IN_ORDER });
+            let delivered = incoming.deliver().map(|(_, bytes)| bytes);
+            assert_eq!(delivered, (!again).then(|| vec![number as u8].into()));
+        }
+        let assembly = &incoming.channels[&Channel::Unordered];
+        assert_eq!(
+            (assembly.next, assembly.done.len()),
+            (FIRST_NUMBER + 4, 0),
+            "nothing is remembered of what is done"
+        );
+        assert_eq!(incoming.admit(Channel::Unordered, 1_027, 0, 1, "".into()), IN_ORDER);
+        assert!(incoming.admit(Channel::Unordered, 1_028, 0, 1, "".into()).is_err(), "what is remembered is bounded");
+    }
+
+    #[test]
+    fn channels_take_turns_when_there_is_room_for_one_at_a_time() {
+        let mut incoming = Incoming::new(100);
+        assert_eq!(incoming.admit(Channel::Events, 0, 0, 1, vec![0; 100].into()), IN_ORDER);
+        incoming.deliver().unwrap();
+        incoming.take(40);
+        incoming.take(60);
+        // Both have the next ones here, while nothing is taken.
+        for number in 1..3 {
+            incoming.admit(Channel::Events, number, 0, 1, vec![0; 30].into()).unwrap();
+        }
+        incoming.admit(named(5), 0, 0, 1, vec![5; 100].into()).unwrap();
+        assert_eq!(incoming.deliver().map(|(channel, _)| channel), Some(named(5)));
+        assert_eq!(incoming.deliver(), None, "the session has as much as it may");
+        incoming.take(100);
+        assert_eq!(incoming.deliver().map(|(channel, _)| channel), Some(Channel::Events));
+    }
+
+    #[test]
+    fn what_is_not_numbered_finds_room_or_is_lost() {
+        let mut incoming = Incoming::new(100);
+        assert!(incoming.admit_unreliable(60));
+        assert!(!incoming.admit_unreliable(60));
+        incoming.take(60);
+        assert!(incoming.admit_unreliable(60));
+    }
+
+    #[test]
+    fn each_channel_has_room_for_its_next_message_and_all_of_them_are_bounded() {
+        let mut incoming = Incoming::new(1_000);
+        let mut taken = 0;
+        for channel in Channel::reliable() {
+            for number in 0..10 {
+                // Without its first message nothing is delivered.
+                let admitted = incoming.admit(channel, number, 1, 2, vec![0; 200].into()).unwrap();
+                taken += usize::from(matches!(admitted, Admission::Taken { .. }));
+            }
+        }
+        assert!(taken >= Channel::reliable().count(), "{taken}");
+        let most = 1_000 + 200 * Channel::reliable().count();
+        assert!(incoming.buffered <= most, "{} bytes wait", incoming.buffered);
     }
 }

@@ -15,7 +15,7 @@ use super::{
     pacer::Pacer,
     receipts::{News, Sending, Sent},
     received::{Arrival, Received},
-    wire::{self, Datagram, Part},
+    wire::{self, Datagram, Ends, Part},
 };
 
 /// How long a datagram waits for company before it is acked that brings only messages that have come before.
@@ -103,7 +103,7 @@ enum Stage {
     },
     /// The peer said goodbye, and its messages end there.
     Leaving {
-        ends: [u16; 2],
+        ends: Ends,
         until: Duration,
     },
     Closed,
@@ -254,6 +254,14 @@ impl Link {
                     delay = Duration::ZERO;
                     self.take_leave(ends);
                 }
+                // What is sent once is not acked for its own sake.
+                Part::Unreliable(bytes) => {
+                    delay = delay.min(STATE_ACK_DELAY);
+                    let listens = !matches!(self.stage, Stage::Closing { .. });
+                    if listens && self.incoming.admit_unreliable(bytes.len()) {
+                        self.event(LinkEvent::Message(Channel::Unreliable, bytes));
+                    }
+                }
                 // Who has said goodbye listens to nothing more.
                 _ if matches!(self.stage, Stage::Closing { .. }) => accepted = false,
                 Part::State(bytes) => {
@@ -322,7 +330,7 @@ impl Link {
     }
 
     fn message(&mut self, channel: Channel, bytes: Bytes) -> Result<(), Refused> {
-        if self.is_open() { self.outgoing.push(channel, bytes) } else { Err(Refused::Closed) }
+        if self.is_open() { self.outgoing.push(self.now, channel, bytes) } else { Err(Refused::Closed) }
     }
 
     fn consumed(&mut self, bytes: usize) {
@@ -352,6 +360,7 @@ impl Link {
             self.heard = now.min(self.heard + late);
         }
         self.now = self.now.max(now);
+        self.outgoing.expire(self.now);
         self.pacer.refill(self.now, &self.sent.rate);
     }
 
@@ -411,7 +420,7 @@ impl Link {
     }
 
     /// The peer has said goodbye.
-    fn take_leave(&mut self, ends: [u16; 2]) {
+    fn take_leave(&mut self, ends: Ends) {
         match self.stage {
             Stage::Open => self.stage = Stage::Leaving { ends, until: self.now + LINGER },
             // Both have: neither waits for the other.
@@ -423,7 +432,7 @@ impl Link {
     /// Closes once the peer has said goodbye and all that it had sent before is delivered.
     fn part(&mut self) {
         if let Stage::Leaving { ends, .. } = self.stage
-            && self.incoming.has_reached(ends)
+            && self.incoming.has_reached(&ends)
         {
             self.close(CloseReason::Goodbye);
         }
@@ -486,8 +495,9 @@ impl Link {
         if let Some(state) = state {
             datagram.state(&state);
         }
+        // Where there is no room for it beside a frame, it goes with the next datagram.
+        let goodbye = goodbye && datagram.goodbye(&self.outgoing.ends());
         if goodbye {
-            datagram.goodbye(self.outgoing.ends().map(|end| end as u16));
             self.goodbye_said();
         }
         let redundancy = self.sent.redundancy().filter(|_| self.is_roomy());

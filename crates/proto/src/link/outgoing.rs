@@ -1,7 +1,7 @@
 //! How messages get to the peer: cut into fragments, sent, copied, and sent again until they arrive.
 
 use core::time::Duration;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -10,8 +10,9 @@ use crate::Channel;
 use super::{
     CONTROL_RESERVE, MAX_DATAGRAM, MAX_MESSAGE, Refused,
     copies::{Copies, Copy, MAX_COPIED, Redundancy},
+    fleeting::Fleeting,
     receipts::FragmentId,
-    wire::{self, FRAGMENT_BYTES, MAX_HEADER},
+    wire::{self, Ends, FRAGMENT_BYTES, MAX_HEADER},
 };
 
 /// The number of the first message of a channel: not zero, so that all that are near it have one too.
@@ -25,14 +26,15 @@ const FRAGMENT_COST: usize = MAX_DATAGRAM - MAX_HEADER - FRAGMENT_BYTES;
 /// How many fragments that do not fit a datagram are passed over for one that does.
 const MAX_PASSED_OVER: usize = 16;
 
-/// The channels, in the order in which they are served.
-pub(super) const CHANNELS: [Channel; 2] = [Channel::Control, Channel::Events];
-
 /// Messages on their way to the peer.
 #[derive(Clone, Debug)]
 pub(super) struct Outgoing {
-    control: Queue,
-    events: Queue,
+    /// Of the channels that were made use of.
+    queues: BTreeMap<Channel, Queue>,
+    /// What is sent once.
+    fleeting: Fleeting,
+    /// The channel of events that the next datagram begins with, or one after it: none keeps out another.
+    turn: Channel,
     copies: Copies,
     /// Bytes of all messages that are not acked.
     bytes: usize,
@@ -73,16 +75,26 @@ struct Waiting {
 
 impl Outgoing {
     pub(super) fn new(limit: usize) -> Self {
-        Self { control: Queue::new(), events: Queue::new(), copies: Copies::default(), bytes: 0, limit }
+        Self {
+            queues: BTreeMap::new(),
+            fleeting: Fleeting::default(),
+            turn: Channel::Events,
+            copies: Copies::default(),
+            bytes: 0,
+            limit,
+        }
     }
 
-    pub(super) fn push(&mut self, channel: Channel, bytes: Bytes) -> Result<(), Refused> {
+    pub(super) fn push(&mut self, now: Duration, channel: Channel, bytes: Bytes) -> Result<(), Refused> {
+        if channel == Channel::Unreliable {
+            return self.fleeting.push(now, bytes);
+        }
         if bytes.len() > MAX_MESSAGE {
             return Err(Refused::TooLarge { size: bytes.len(), limit: MAX_MESSAGE });
         }
         let reserve = if channel == Channel::Control { CONTROL_RESERVE } else { 0 };
         let full = self.bytes + bytes.len() > self.limit + reserve;
-        let (limit, queue) = (self.limit, self.queue(channel));
+        let (limit, queue) = (self.limit, self.queues.entry(channel).or_insert_with(Queue::new));
         if full || queue.messages.len() >= MAX_WAITING {
             return Err(Refused::QueueFull { limit });
         }
@@ -106,42 +118,73 @@ impl Outgoing {
         redundancy: Option<Redundancy>,
     ) -> Filled {
         let mut filled = Filled::default();
-        for channel in CHANNELS {
-            let (queue, copies) = self.split(channel);
-            let mut after = (0, 0);
-            let mut passed_over = 0;
-            while let Some(&place) = queue.due.range(after..).next()
-                && place.0 < queue.first + MESSAGE_WINDOW
-                && passed_over < MAX_PASSED_OVER
-            {
-                let (number, index) = place;
-                after = (number, index + 1);
-                let Some((bytes, count)) = queue.fragment(number, index) else {
-                    queue.due.remove(&place);
-                    continue;
-                };
-                let cost = bytes.len() + FRAGMENT_COST;
-                if filled.bytes + cost > room {
-                    // What is smaller must not go first here, or the window might never be free for this one.
-                    return filled;
-                }
-                if datagram.room(count == 1).is_none_or(|fits| bytes.len() > fits) {
-                    passed_over += 1;
-                    continue;
-                }
-                datagram.fragment(channel, number as u16, index, count, &bytes);
-                filled.bytes += cost;
-                filled.fragments.push(FragmentId { channel, number, index });
-                queue.due.remove(&place);
-                if let Some(waiting) = queue.waiting(number).filter(|_| count == 1 && bytes.len() <= MAX_COPIED) {
-                    waiting.copy = copies.sent(now, (channel, number), cost, waiting.lost, redundancy);
-                }
+        if !self.fill_channel(now, Channel::Control, datagram, room, redundancy, &mut filled) {
+            return filled;
+        }
+        let mut first = None;
+        for channel in rotation(self.turn) {
+            let before = filled.bytes;
+            if !self.fill_channel(now, channel, datagram, room, redundancy, &mut filled) {
+                self.turn = channel;
+                return filled;
             }
+            if filled.bytes > before {
+                first = first.or(Some(channel));
+            }
+        }
+        if let Some(first) = first {
+            self.turn = Channel::events().find(|channel| *channel > first).unwrap_or(Channel::Events);
         }
         if redundancy.is_some() && self.next_size().is_none() {
             self.fill_copies(now, datagram, room, &mut filled);
         }
         filled
+    }
+
+    /// Writes the fragments of a channel that fit. False if there is no room for the next one.
+    fn fill_channel(
+        &mut self,
+        now: Duration,
+        channel: Channel,
+        datagram: &mut wire::Datagram,
+        room: usize,
+        redundancy: Option<Redundancy>,
+        filled: &mut Filled,
+    ) -> bool {
+        if channel == Channel::Unreliable {
+            return self.fleeting.fill(datagram, room, &mut filled.bytes);
+        }
+        let Some((queue, copies)) = self.split(channel) else { return true };
+        let mut after = (0, 0);
+        let mut passed_over = 0;
+        while let Some(&place) = queue.due.range(after..).next()
+            && place.0 < queue.first + MESSAGE_WINDOW
+            && passed_over < MAX_PASSED_OVER
+        {
+            let (number, index) = place;
+            after = (number, index + 1);
+            let Some((bytes, count)) = queue.fragment(number, index) else {
+                queue.due.remove(&place);
+                continue;
+            };
+            let cost = bytes.len() + FRAGMENT_COST;
+            if filled.bytes + cost > room {
+                // What is smaller must not go first here, or the window might never be free for this one.
+                return false;
+            }
+            if datagram.room(count == 1).is_none_or(|fits| bytes.len() > fits) {
+                passed_over += 1;
+                continue;
+            }
+            datagram.fragment(channel, number as u16, index, count, &bytes);
+            filled.bytes += cost;
+            filled.fragments.push(FragmentId { channel, number, index });
+            queue.due.remove(&place);
+            if let Some(waiting) = queue.waiting(number).filter(|_| count == 1 && bytes.len() <= MAX_COPIED) {
+                waiting.copy = copies.sent(now, (channel, number), cost, waiting.lost, redundancy);
+            }
+        }
+        true
     }
 
     fn fill_copies(&mut self, now: Duration, datagram: &mut wire::Datagram, room: usize, filled: &mut Filled) {
@@ -153,9 +196,8 @@ impl Outgoing {
             datagram.fragment(copy.channel, copy.number as u16, 0, 1, &bytes);
             filled.bytes += cost;
             filled.copies.push(FragmentId { channel: copy.channel, number: copy.number, index: 0 });
-            let (queue, copies) = self.split(copy.channel);
-            let next = copies.copied(now, copy, cost);
-            if let Some(waiting) = queue.waiting(copy.number) {
+            let next = self.copies.copied(now, copy, cost);
+            if let Some(waiting) = self.waiting(copy.channel, copy.number) {
                 waiting.copy = next;
             }
         }
@@ -181,10 +223,10 @@ impl Outgoing {
 
     /// The bytes of a copy, and what it takes of the window; none if it is not to be sent any more.
     fn copy(&mut self, copy: Copy) -> Option<(Bytes, usize)> {
-        let (queue, copies) = self.split(copy.channel);
-        let fragment = queue.fragment(copy.number, 0).map(|(bytes, _)| (bytes.len() + FRAGMENT_COST, bytes));
-        if let Some((cost, bytes)) = fragment
-            && copies.affords(&copy, cost)
+        let fragment = self.queues.get(&copy.channel).and_then(|queue| queue.fragment(copy.number, 0));
+        if let Some((bytes, _)) = fragment
+            && let cost = bytes.len() + FRAGMENT_COST
+            && self.copies.affords(&copy, cost)
         {
             return Some((bytes, cost));
         }
@@ -193,20 +235,28 @@ impl Outgoing {
     }
 
     fn drop_copy(&mut self, channel: Channel, number: u64) {
-        let (queue, copies) = self.split(channel);
-        if let Some(copy) = queue.waiting(number).and_then(|waiting| waiting.copy.take()) {
-            copies.forget(copy);
+        if let Some(copy) = self.waiting(channel, number).and_then(|waiting| waiting.copy.take()) {
+            self.copies.forget(copy);
         }
     }
 
     /// What the next fragment to be sent takes of the window.
     pub(super) fn next_size(&self) -> Option<usize> {
-        self.control.next_size().or_else(|| self.events.next_size())
+        let size = |channel: Channel| match channel {
+            Channel::Unreliable => self.fleeting.next_size(),
+            _ => self.queues.get(&channel)?.next_size(),
+        };
+        core::iter::once(Channel::Control).chain(rotation(self.turn)).find_map(size)
+    }
+
+    /// Drops what is too old to be sent at all.
+    pub(super) fn expire(&mut self, now: Duration) {
+        self.fleeting.expire(now);
     }
 
     /// The peer has this fragment.
     pub(super) fn arrived(&mut self, fragment: FragmentId) {
-        let queue = self.queue(fragment.channel);
+        let Some((queue, _)) = self.split(fragment.channel) else { return };
         queue.due.remove(&(fragment.number, fragment.index));
         let Some(waiting) = queue.waiting(fragment.number) else { return };
         waiting.open &= !(1 << fragment.index);
@@ -215,7 +265,7 @@ impl Outgoing {
         }
         let size = waiting.bytes.len();
         self.drop_copy(fragment.channel, fragment.number);
-        let queue = self.queue(fragment.channel);
+        let Some((queue, _)) = self.split(fragment.channel) else { return };
         if let Some(place) = queue.slot(fragment.number) {
             *place = None;
         }
@@ -228,8 +278,8 @@ impl Outgoing {
 
     /// The peer does not have this fragment, or likely not.
     pub(super) fn lost(&mut self, fragment: FragmentId) {
-        let queue = self.queue(fragment.channel);
-        if let Some(waiting) = queue.waiting(fragment.number)
+        if let Some((queue, _)) = self.split(fragment.channel)
+            && let Some(waiting) = queue.waiting(fragment.number)
             && waiting.open >> fragment.index & 1 == 1
         {
             waiting.lost = true;
@@ -240,7 +290,7 @@ impl Outgoing {
 
     /// Whether everything was acked.
     pub(super) fn is_empty(&self) -> bool {
-        self.control.messages.is_empty() && self.events.messages.is_empty()
+        self.queues.values().all(|queue| queue.messages.is_empty())
     }
 
     /// Bytes of the messages that are not acked.
@@ -248,22 +298,28 @@ impl Outgoing {
         self.bytes
     }
 
-    /// For each channel, the number that the next message would have.
-    pub(super) fn ends(&self) -> [u64; 2] {
-        [self.control.end(), self.events.end()]
+    /// For each channel that was made use of, the number that the next message would have.
+    pub(super) fn ends(&self) -> Ends {
+        let mut ends = Ends::default();
+        for (channel, queue) in &self.queues {
+            ends.set(*channel, queue.end() as u16);
+        }
+        ends
     }
 
-    const fn queue(&mut self, channel: Channel) -> &mut Queue {
-        self.split(channel).0
+    fn waiting(&mut self, channel: Channel, number: u64) -> Option<&mut Waiting> {
+        self.queues.get_mut(&channel)?.waiting(number)
     }
 
-    const fn split(&mut self, channel: Channel) -> (&mut Queue, &mut Copies) {
-        let queue = match channel {
-            Channel::Control => &mut self.control,
-            Channel::Events => &mut self.events,
-        };
-        (queue, &mut self.copies)
+    fn split(&mut self, channel: Channel) -> Option<(&mut Queue, &mut Copies)> {
+        Some((self.queues.get_mut(&channel)?, &mut self.copies))
     }
+}
+
+/// All channels of events, from this one on, and around.
+fn rotation(turn: Channel) -> impl Iterator<Item = Channel> {
+    let before = Channel::events().take_while(move |channel| *channel < turn);
+    Channel::events().skip_while(move |channel| *channel < turn).chain(before)
 }
 
 impl Queue {
@@ -310,7 +366,7 @@ mod tests {
     fn outgoing(sizes: &[usize]) -> Outgoing {
         let mut outgoing = Outgoing::new(1 << 20);
         for size in sizes {
-            outgoing.push(Channel::Events, vec![7; *size].into()).unwrap();
+            outgoing.push(Duration::ZERO, Channel::Events, vec![7; *size].into()).unwrap();
         }
         outgoing
     }
@@ -341,7 +397,7 @@ mod tests {
         assert_eq!(outgoing.next_size(), None, "what has arrived is not repeated");
         outgoing.arrived(fragment(1, 0));
         assert!(outgoing.is_empty() && outgoing.bytes() == 0);
-        assert_eq!(outgoing.ends(), [FIRST_NUMBER, FIRST_NUMBER + 2]);
+        assert_eq!(outgoing.ends().iter().collect::<Vec<_>>(), [(Channel::Events, 2)]);
     }
 
     #[test]
@@ -369,7 +425,7 @@ mod tests {
     #[test]
     fn control_goes_before_events() {
         let mut outgoing = outgoing(&[10]);
-        outgoing.push(Channel::Control, vec![1; 10].into()).unwrap();
+        outgoing.push(Duration::ZERO, Channel::Control, vec![1; 10].into()).unwrap();
         let fragments = outgoing.fill(Duration::ZERO, &mut datagram(), 10_000, None).fragments;
         assert_eq!(fragments.first().map(|fragment| fragment.channel), Some(Channel::Control));
         assert_eq!(fragments.len(), 2);
@@ -378,7 +434,7 @@ mod tests {
     #[test]
     fn no_more_messages_are_under_way_than_the_receiver_tells_apart() {
         let mut outgoing = outgoing(&[0; MAX_WAITING]);
-        let full = outgoing.push(Channel::Events, Bytes::new());
+        let full = outgoing.push(Duration::ZERO, Channel::Events, Bytes::new());
         assert_eq!(full, Err(Refused::QueueFull { limit: 1 << 20 }));
         let mut under_way = 0;
         loop {
@@ -410,7 +466,7 @@ mod tests {
     fn a_copy_rides_along_or_goes_alone_and_none_follows_what_arrived() {
         let mut outgoing = outgoing(&[300, 40]);
         // Large ones fill the credit.
-        (0..6).for_each(|_| outgoing.push(Channel::Events, vec![1; MAX_COPIED].into()).unwrap());
+        (0..6).for_each(|_| outgoing.push(Duration::ZERO, Channel::Events, vec![1; MAX_COPIED].into()).unwrap());
         while outgoing.next_size().is_some() {
             filled(&mut outgoing, 0);
         }
@@ -421,7 +477,7 @@ mod tests {
         assert_eq!(filled(&mut outgoing, 10), (vec![], vec![0, 1]));
         assert_eq!(filled(&mut outgoing, 100), (vec![], vec![]), "one copy each");
         assert_eq!(outgoing.copy_due(), None);
-        outgoing.push(Channel::Events, vec![1; 40].into()).unwrap();
+        outgoing.push(Duration::ZERO, Channel::Events, vec![1; 40].into()).unwrap();
         assert_eq!(filled(&mut outgoing, 100), (vec![8], vec![]));
         assert!(outgoing.has_copy(ms(120), true));
         outgoing.arrived(fragment(8, 0));
@@ -437,5 +493,44 @@ mod tests {
         assert_eq!(outgoing.copy_due(), None);
         outgoing.lost(fragment(0, 0));
         assert_eq!(filled(&mut outgoing, 30), (vec![0], vec![]), "what is lost is repeated all the same");
+    }
+
+    #[test]
+    fn channels_of_events_take_turns() {
+        let named = Channel::Named(crate::EventChannel::new(4).unwrap());
+        let mut outgoing = Outgoing::new(1 << 20);
+        for channel in [Channel::Events, named, Channel::Unordered] {
+            (0..3).for_each(|_| outgoing.push(Duration::ZERO, channel, vec![7; 1_000].into()).unwrap());
+        }
+        let mut order = Vec::new();
+        while outgoing.next_size().is_some() {
+            let filled = outgoing.fill(Duration::ZERO, &mut datagram(), 10_000, None);
+            order.extend(filled.fragments.iter().map(|fragment| fragment.channel));
+        }
+        let turn = [Channel::Events, named, Channel::Unordered];
+        assert_eq!(order, [turn, turn, turn].concat());
+    }
+
+    #[test]
+    fn whose_turn_it_is_waits_for_room_and_is_not_passed_by() {
+        let named = Channel::Named(crate::EventChannel::new(0).unwrap());
+        let mut outgoing = outgoing(&[900, 900]);
+        outgoing.push(Duration::ZERO, named, vec![1; 10].into()).unwrap();
+        assert_eq!(next(&mut outgoing, 1_000), [(0, 0)], "the next of the same channel has no room");
+        assert_eq!(next(&mut outgoing, 100), []);
+        assert_eq!(outgoing.next_size(), Some(900 + FRAGMENT_COST));
+        assert_eq!(next(&mut outgoing, 10_000), [(1, 0), (0, 0)]);
+    }
+
+    #[test]
+    fn what_is_sent_once_is_neither_copied_nor_repeated_nor_waited_for() {
+        let mut outgoing = Outgoing::new(1 << 20);
+        outgoing.push(Duration::ZERO, Channel::Unreliable, vec![7; 50].into()).unwrap();
+        assert!(outgoing.is_empty(), "nobody waits for its ack");
+        let filled =
+            outgoing.fill(Duration::ZERO, &mut datagram(), 10_000, Some(Redundancy::of(2, Duration::from_millis(20))));
+        assert_eq!((filled.bytes > 50, filled.fragments.len(), filled.copies.len()), (true, 0, 0));
+        assert_eq!((outgoing.next_size(), outgoing.copy_due()), (None, None));
+        assert_eq!(outgoing.ends().iter().count(), 0);
     }
 }

@@ -4,9 +4,9 @@ use core::time::Duration;
 
 use bytes::{Buf, Bytes};
 
-use crate::{Channel, codec::varint};
+use crate::{Channel, EventChannel, codec::varint};
 
-use super::{MAX_DATAGRAM, MAX_MESSAGE};
+use super::{MAX_DATAGRAM, MAX_MESSAGE, MAX_UNRELIABLE};
 
 /// The version of this layout: the upper half of the first byte.
 const VERSION: u8 = 1 << 4;
@@ -21,6 +21,10 @@ const STATE: u8 = 1;
 const MESSAGE: u8 = 2;
 const FRAGMENT: u8 = 3;
 const GOODBYE: u8 = 4;
+const UNRELIABLE: u8 = 5;
+
+/// The byte of the first channel that a game has named.
+const NAMED: u8 = 16;
 
 /// The first byte, the sequence number, and the acks.
 pub(super) const MAX_HEADER: usize = 3 + 8;
@@ -36,10 +40,13 @@ pub(super) const FRAGMENT_BYTES: usize = MAX_DATAGRAM - MAX_HEADER - MAX_PART_HE
 pub(super) const MAX_FRAGMENTS: usize = MAX_MESSAGE.div_ceil(FRAGMENT_BYTES);
 /// What one step of the hold time on the wire is.
 const HOLD_UNIT: Duration = Duration::from_micros(8);
-/// Room that a goodbye takes.
-const GOODBYE_BYTES: usize = 2 + 4;
+/// How many channels there are whose messages are numbered.
+const NUMBERED: usize = 3 + EventChannel::MOST as usize;
+/// What a goodbye says of one channel.
+const END_BYTES: usize = 3;
 
-const _: () = assert!(super::MAX_STATE + MAX_HEADER + MAX_PART_HEADER + GOODBYE_BYTES <= MAX_DATAGRAM);
+const _: () = assert!(super::MAX_STATE + MAX_HEADER + MAX_PART_HEADER <= MAX_DATAGRAM);
+const _: () = assert!(MAX_UNRELIABLE + MAX_HEADER + MAX_PART_HEADER <= MAX_DATAGRAM);
 const _: () = assert!(MAX_FRAGMENTS <= 64, "the fragments of a message are counted in the bits of an u64");
 
 /// What a datagram begins with.
@@ -78,8 +85,50 @@ pub(super) enum Part {
         count: u8,
         bytes: Bytes,
     },
-    /// The lower bits of the number of the first message that does not come any more, for each channel.
-    Goodbye([u16; 2]),
+    /// No more messages come than these.
+    Goodbye(Ends),
+    /// An event that is not numbered, and sent once.
+    Unreliable(Bytes),
+}
+
+/// For each channel that was made use of, the lower bits of the number of the first message that does not come any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ends([Option<u16>; NUMBERED]);
+
+impl Ends {
+    /// Names the end of a channel. False if it has one, or has none ever.
+    pub(super) fn set(&mut self, channel: Channel, end: u16) -> bool {
+        let place = Channel::reliable().position(|other| other == channel).and_then(|place| self.0.get_mut(place));
+        place.is_some_and(|place| place.replace(end).is_none())
+    }
+
+    /// In the order of the channels.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Channel, u16)> {
+        Channel::reliable().zip(self.0).filter_map(|(channel, end)| Some((channel, end?)))
+    }
+}
+
+const fn channel_byte(channel: Channel) -> u8 {
+    match channel {
+        Channel::Control => 0,
+        Channel::Events => 1,
+        Channel::Unordered => 2,
+        // Has parts of its own.
+        Channel::Unreliable => 3,
+        Channel::Named(named) => NAMED + named.number(),
+    }
+}
+
+fn channel_of(byte: u8) -> Result<Channel, &'static str> {
+    match byte {
+        0 => Ok(Channel::Control),
+        1 => Ok(Channel::Events),
+        2 => Ok(Channel::Unordered),
+        _ => {
+            let named = byte.checked_sub(NAMED).and_then(EventChannel::new);
+            named.map(Channel::Named).ok_or("a message is for no channel")
+        }
+    }
 }
 
 /// A datagram being written.
@@ -134,10 +183,7 @@ impl Datagram {
 
     /// At most [`Self::room`] bytes.
     pub(super) fn fragment(&mut self, channel: Channel, number: u16, index: u8, count: u8, bytes: &[u8]) {
-        let channel = match channel {
-            Channel::Control => 0,
-            Channel::Events => 1,
-        };
+        let channel = channel_byte(channel);
         let [low, high] = number.to_le_bytes();
         if count == 1 {
             self.part(MESSAGE, MESSAGE_HEADER + bytes.len());
@@ -149,9 +195,28 @@ impl Datagram {
         self.bytes.extend_from_slice(bytes);
     }
 
-    pub(super) fn goodbye(&mut self, ends: [u16; 2]) {
-        self.part(GOODBYE, 4);
-        self.bytes.extend(ends.into_iter().flat_map(u16::to_le_bytes));
+    /// Says goodbye, if there is room for it.
+    pub(super) fn goodbye(&mut self, ends: &Ends) -> bool {
+        let length = END_BYTES * ends.iter().count();
+        let fits = self.bytes.len() + MAX_PART_HEADER + length <= MAX_DATAGRAM;
+        if fits {
+            self.part(GOODBYE, length);
+            for (channel, end) in ends.iter() {
+                let [low, high] = end.to_le_bytes();
+                self.bytes.extend([channel_byte(channel), low, high]);
+            }
+        }
+        fits
+    }
+
+    /// At most [`Self::unreliable_room`] bytes.
+    pub(super) fn unreliable(&mut self, bytes: &[u8]) {
+        self.part(UNRELIABLE, bytes.len());
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    pub(super) fn unreliable_room(&self) -> Option<usize> {
+        MAX_DATAGRAM.checked_sub(self.bytes.len() + MAX_PART_HEADER)
     }
 
     pub(super) fn finish(mut self) -> Bytes {
@@ -231,11 +296,7 @@ impl Parts {
         match kind {
             STATE => Ok(Part::State(bytes)),
             MESSAGE | FRAGMENT => {
-                let channel = match bytes.try_get_u8().map_err(short)? {
-                    0 => Channel::Control,
-                    1 => Channel::Events,
-                    _ => return Err("a message is for no channel"),
-                };
+                let channel = channel_of(bytes.try_get_u8().map_err(short)?)?;
                 let number = bytes.try_get_u16_le().map_err(short)?;
                 let (index, count) = if kind == MESSAGE {
                     (0, 1)
@@ -246,9 +307,16 @@ impl Parts {
                 Ok(Part::Fragment { channel, number, index, count, bytes })
             }
             GOODBYE => {
-                let ends = [bytes.try_get_u16_le().map_err(short)?, bytes.try_get_u16_le().map_err(short)?];
-                if bytes.is_empty() { Ok(Part::Goodbye(ends)) } else { Err("a goodbye is too long") }
+                let mut ends = Ends::default();
+                while !bytes.is_empty() {
+                    let channel = channel_of(bytes.try_get_u8().map_err(short)?)?;
+                    if !ends.set(channel, bytes.try_get_u16_le().map_err(short)?) {
+                        return Err("a goodbye names a channel twice");
+                    }
+                }
+                Ok(Part::Goodbye(ends))
             }
+            UNRELIABLE => Ok(Part::Unreliable(bytes)),
             _ => Err("a part is of no kind"),
         }
     }
@@ -286,6 +354,10 @@ mod tests {
         proptest::option::of(ack.prop_map(|(newest, accepted, hold, full)| Ack { newest, accepted, hold, full }))
     }
 
+    fn ends() -> impl Strategy<Value = Ends> {
+        any::<[Option<u16>; NUMBERED]>().prop_map(Ends)
+    }
+
     proptest! {
         #[test]
         fn what_is_written_is_read(
@@ -293,7 +365,8 @@ mod tests {
             ack in ack(),
             state in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..400)),
             message in proptest::collection::vec(any::<u8>(), 0..400),
-            ends in any::<[u16; 2]>(),
+            ends in ends(),
+            effect in proptest::collection::vec(any::<u8>(), 0..100),
         ) {
             let mut datagram = Datagram::new(sequence, ack);
             let mut parts = Vec::new();
@@ -305,7 +378,12 @@ mod tests {
             parts.push(Part::Fragment { channel: Channel::Events, number: 7, index: 0, count: 1, bytes: message.into() });
             datagram.fragment(Channel::Control, 9, 2, 3, b"end");
             parts.push(Part::Fragment { channel: Channel::Control, number: 9, index: 2, count: 3, bytes: "end".into() });
-            datagram.goodbye(ends);
+            let named = Channel::Named(EventChannel::new(14).unwrap());
+            datagram.fragment(named, 3, 0, 1, b"named");
+            parts.push(Part::Fragment { channel: named, number: 3, index: 0, count: 1, bytes: "named".into() });
+            datagram.unreliable(&effect);
+            parts.push(Part::Unreliable(effect.into()));
+            prop_assert!(datagram.goodbye(&ends));
             parts.push(Part::Goodbye(ends));
             let (header, read) = parse(datagram.finish()).unwrap();
             prop_assert_eq!(header, Header { sequence, eliciting: true, ack });
@@ -339,12 +417,50 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_state_fits_with_a_goodbye() {
+    fn the_longest_goodbye_waits_for_a_datagram_with_room() {
         let ack = Ack { newest: 1, accepted: 1, hold: None, full: false };
+        let ends = Ends([Some(7); NUMBERED]);
+        assert_eq!(ends.iter().count(), Channel::reliable().count(), "each channel has its end");
         let mut datagram = Datagram::new(3, Some(ack));
         datagram.state(&[7; crate::link::MAX_STATE]);
-        datagram.goodbye([1, 2]);
-        assert!(datagram.finish().len() <= MAX_DATAGRAM);
+        assert!(!datagram.goodbye(&ends));
+        assert_eq!(datagram.finish().len(), MAX_HEADER + MAX_PART_HEADER + crate::link::MAX_STATE);
+        let mut datagram = Datagram::new(3, Some(ack));
+        assert!(datagram.goodbye(&ends));
+    }
+
+    #[test]
+    fn the_largest_unreliable_event_fits_with_an_ack() {
+        let ack = Ack { newest: 1, accepted: 1, hold: None, full: false };
+        let mut datagram = Datagram::new(3, Some(ack));
+        assert_eq!(datagram.unreliable_room(), Some(MAX_UNRELIABLE));
+        datagram.unreliable(&[7; MAX_UNRELIABLE]);
+        assert_eq!(datagram.finish().len(), MAX_DATAGRAM);
+    }
+
+    /// What docs/WIRE.md says, byte by byte.
+    #[test]
+    fn parts_are_laid_out_as_the_book_says() {
+        let named = Channel::Named(EventChannel::new(2).unwrap());
+        let mut ends = Ends::default();
+        assert!(ends.set(Channel::Control, 1) && ends.set(named, 0x0203) && !ends.set(Channel::Unreliable, 1));
+        let mut datagram = Datagram::new(0x0102, None);
+        datagram.fragment(Channel::Control, 1, 0, 1, b"c");
+        datagram.fragment(Channel::Events, 2, 0, 1, b"e");
+        datagram.fragment(Channel::Unordered, 3, 0, 1, b"u");
+        datagram.fragment(named, 4, 0, 1, b"n");
+        datagram.unreliable(b"x");
+        datagram.goodbye(&ends);
+        let expected: &[&[u8]] = &[
+            &[0x11, 0x02, 0x01],
+            &[2, 4, 0, 1, 0, b'c'],
+            &[2, 4, 1, 2, 0, b'e'],
+            &[2, 4, 2, 3, 0, b'u'],
+            &[2, 4, 18, 4, 0, b'n'],
+            &[5, 1, b'x'],
+            &[4, 6, 0, 1, 0, 18, 3, 2],
+        ];
+        assert_eq!(datagram.finish(), expected.concat());
     }
 
     #[test]
@@ -372,11 +488,14 @@ mod tests {
         assert_eq!(refused(&[0x11, 0, 0, 1]), "a part has no length");
         assert_eq!(refused(&[0x11, 0, 0, 1, 9, 0]), "a part is longer than its datagram");
         assert_eq!(refused(&[0x11, 0, 0, 77, 0]), "a part is of no kind");
-        assert_eq!(refused(&[0x11, 0, 0, MESSAGE, 3, 2, 0, 0]), "a message is for no channel");
+        assert_eq!(refused(&[0x11, 0, 0, MESSAGE, 3, 3, 0, 0]), "a message is for no channel");
+        assert_eq!(refused(&[0x11, 0, 0, MESSAGE, 3, 31, 0, 0]), "a message is for no channel");
         assert_eq!(refused(&[0x11, 0, 0, FRAGMENT, 6, 0, 0, 0, 1, 1, 0]), "a fragment has no place in its message");
         assert_eq!(refused(&[0x11, 0, 0, FRAGMENT, 6, 0, 0, 0, 0, 2, 0]), "a fragment has a size that none has");
         assert_eq!(refused(&[0x11, 0, 0, FRAGMENT, 6, 0, 0, 0, 59, 60, 0]), "a message is larger than any may be");
-        assert_eq!(refused(&[0x11, 0, 0, GOODBYE, 5, 0, 0, 0, 0, 0]), "a goodbye is too long");
+        assert_eq!(refused(&[0x11, 0, 0, GOODBYE, 4, 0, 0, 0, 0]), "a part ends within its header");
+        assert_eq!(refused(&[0x11, 0, 0, GOODBYE, 6, 0, 0, 0, 0, 1, 0]), "a goodbye names a channel twice");
+        assert_eq!(refused(&[0x11, 0, 0, GOODBYE, 3, 3, 0, 0]), "a message is for no channel");
         assert_eq!(refused(&[0x11; MAX_DATAGRAM + 1]), "a datagram is longer than any may be");
     }
 

@@ -2,9 +2,9 @@
 
 use core::{cmp::Ordering, fmt};
 
-use crate::session::TypeId;
+use crate::{Channel, session::TypeId};
 
-use super::{FieldSchema, TypeKind, TypeSchema};
+use super::{Delivery, FieldSchema, TypeKind, TypeSchema};
 
 /// How the types of one peer are those of another: per pair of peers, made by [`super::Schema::map`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub struct TypeMap {
     ours: Vec<Option<TypeId>>,
     /// By our index.
     theirs: Vec<Option<u16>>,
+    /// By their index.
+    channels: Vec<Channel>,
 }
 
 impl TypeMap {
@@ -26,6 +28,11 @@ impl TypeMap {
     /// must not be told of it.
     pub fn theirs(&self, ours: TypeId) -> Option<u16> {
         self.theirs.get(usize::from(ours.0)).copied().flatten()
+    }
+
+    /// The channel by which the other sends what has this index in its schema.
+    pub fn channel(&self, theirs: u16) -> Option<Channel> {
+        self.channels.get(usize::from(theirs)).copied()
     }
 
     /// Whether the other's schema has this index at all.
@@ -64,6 +71,16 @@ pub enum Mismatch {
         /// For the other.
         theirs: TypeKind,
     },
+    /// The event travels in another way there.
+    #[error("event `{name}`: for this peer it is {}, for the other {}", Way(.ours), Way(.theirs))]
+    Delivery {
+        /// The type.
+        name: String,
+        /// For this peer.
+        ours: Delivery,
+        /// For the other.
+        theirs: Delivery,
+    },
     /// A field is coded in another way there.
     #[error("type `{name}`, field `{field}`: this peer has `{ours}`, the other `{theirs}`")]
     Coding {
@@ -91,8 +108,8 @@ pub enum Mismatch {
 }
 
 /// Both lists are in the order of their names.
-pub(super) fn compare(ours: &[TypeSchema], theirs: &[TypeSchema]) -> Result<TypeMap, Mismatch> {
-    let mut map = TypeMap { ours: vec![None; theirs.len()], theirs: vec![None; ours.len()] };
+pub(super) fn compare(ours: &[TypeSchema], theirs: &[TypeSchema], channels: Vec<Channel>) -> Result<TypeMap, Mismatch> {
+    let mut map = TypeMap { ours: vec![None; theirs.len()], theirs: vec![None; ours.len()], channels };
     let mut left = ours.iter().zip(&mut map.theirs).zip(0..).peekable();
     let mut right = theirs.iter().zip(&mut map.ours).zip(0..).peekable();
     loop {
@@ -128,6 +145,9 @@ fn compare_type(ours: &TypeSchema, theirs: &TypeSchema) -> Result<(), Mismatch> 
     if ours.kind != theirs.kind {
         return Err(Mismatch::Kind { name: name(), ours: ours.kind, theirs: theirs.kind });
     }
+    if ours.delivery != theirs.delivery {
+        return Err(Mismatch::Delivery { name: name(), ours: ours.delivery.clone(), theirs: theirs.delivery.clone() });
+    }
     for index in 0..ours.fields.len().max(theirs.fields.len()) {
         match (ours.fields.get(index), theirs.fields.get(index)) {
             (Some(our), Some(their)) if our.name == their.name => {
@@ -160,6 +180,19 @@ impl fmt::Display for Kind {
     }
 }
 
+struct Way<'a>(&'a Delivery);
+
+impl fmt::Display for Way<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Delivery::Ordered(name) if name.is_empty() => f.write_str("of the channel that has no name"),
+            Delivery::Ordered(name) => write!(f, "of the channel `{name}`"),
+            Delivery::Unordered => f.write_str("unordered"),
+            Delivery::Unreliable => f.write_str("unreliable"),
+        }
+    }
+}
+
 struct Field<'a>(&'a Option<Box<FieldSchema>>);
 
 impl fmt::Display for Field<'_> {
@@ -181,7 +214,13 @@ mod tests {
             .iter()
             .map(|(name, coding)| FieldSchema { name: (*name).into(), coding: (*coding).into() })
             .collect();
-        TypeSchema { name: name.into(), kind: TypeKind::Component, optional: false, fields }
+        TypeSchema {
+            name: name.into(),
+            kind: TypeKind::Component,
+            optional: false,
+            delivery: Delivery::default(),
+            fields,
+        }
     }
 
     fn optional(name: &str) -> TypeSchema {
@@ -263,5 +302,36 @@ mod tests {
             mismatch(vec![shared("T", &[])], vec![theirs])[0],
             "type `T`: for this peer it is a component, for the other an event"
         );
+    }
+
+    #[test]
+    fn another_way_to_travel_is_a_mismatch() {
+        let event = |delivery| vec![TypeSchema { kind: TypeKind::Event, delivery, ..shared("T", &[]) }];
+        assert_eq!(
+            mismatch(event(Delivery::Ordered("chat".into())), event(Delivery::Unreliable)),
+            [
+                "event `T`: for this peer it is of the channel `chat`, for the other unreliable",
+                "event `T`: for this peer it is unreliable, for the other of the channel `chat`",
+            ]
+        );
+        assert_eq!(
+            mismatch(event(Delivery::default()), event(Delivery::Unordered))[0],
+            "event `T`: for this peer it is of the channel that has no name, for the other unordered"
+        );
+    }
+
+    #[test]
+    fn each_side_numbers_the_channels_of_its_own_schema() {
+        let event = |name: &str, channel: &str, optional| TypeSchema {
+            kind: TypeKind::Event,
+            delivery: Delivery::Ordered(channel.into()),
+            optional,
+            ..shared(name, &[])
+        };
+        let named = |number| Some(Channel::Named(crate::EventChannel::new(number).unwrap()));
+        let ours = Schema::new(vec![event("b", "b", false)]).unwrap();
+        let theirs = Schema::new(vec![event("a", "a", true), event("b", "b", false)]).unwrap();
+        let map = Schema::map(&ours, &theirs).unwrap();
+        assert_eq!([0, 1, 2].map(|index| map.channel(index)), [named(0), named(1), None]);
     }
 }

@@ -388,9 +388,10 @@ impl Session {
             Proof::Proven => {
                 if self.end(entity) {
                     self.fact(Fact::Despawned(entity));
-                    if self.is_host() {
-                        self.tell_end(entity, epoch, Some(from.peer));
-                    }
+                }
+                // Also of what never came here: an event about it may be waiting elsewhere.
+                if self.is_host() {
+                    self.tell_end(entity, epoch, Some(from.peer));
                 }
             }
         }

@@ -17,8 +17,13 @@ pub(super) const STATE_SLACK: usize = 16 << 20;
 pub const MAX_VALUE: usize = 1024;
 /// The most bytes of one input's value: three of them go into one frame.
 pub const MAX_INPUT: usize = 256;
-/// The most bytes of one event's value: it goes into one message, with all that names it.
-pub const MAX_EVENT: usize = link::MAX_MESSAGE - 32;
+/// The most bytes of one event's value: it goes into one message, with all that names it, and that it is about.
+pub const MAX_EVENT: usize = link::MAX_MESSAGE - 2048;
+/// The same for one that is unreliable: it goes with one datagram.
+pub const MAX_UNRELIABLE_EVENT: usize = 960;
+/// A peer that is heard, and that takes nothing for so long while more than half of what may wait for it does, is cut off
+/// ([`super::DisconnectReason::TooSlow`]).
+pub(super) const SLOW: Duration = Duration::from_secs(10);
 /// The most links at a time; more are closed as they open.
 pub const MAX_LINKS: usize = 1024;
 
@@ -50,6 +55,9 @@ pub struct SessionConfig {
     pub max_players: u16,
     /// How long a peer that nobody told who leads waits to hear of a session before it founds one. Default 2 s.
     pub founding: Duration,
+    /// Most bytes of messages that wait for each peer ([`super::SendError::QueueFull`]): at most what its link takes
+    /// ([`link::LinkConfig::send_queue`]). Default 1 MiB.
+    pub send_queue: usize,
     /// Most bytes of state a second for each peer; less if its path carries less ([`link::Figures::budget`]). Default
     /// 256 kB.
     pub budget: u32,
@@ -59,7 +67,15 @@ impl SessionConfig {
     /// The defaults.
     pub const fn new(topology: Topology, schema: Schema) -> Self {
         let max_players = Self::default_max_players(topology);
-        Self { topology, schema, tick_rate: 60, max_players, founding: Duration::from_secs(2), budget: 256_000 }
+        Self {
+            topology,
+            schema,
+            tick_rate: 60,
+            max_players,
+            founding: Duration::from_secs(2),
+            send_queue: 1 << 20,
+            budget: 256_000,
+        }
     }
 
     /// [`Self::max_players`] unless it is set: 16 in a mesh, where everyone sends to everyone; 64 under a host.

@@ -153,13 +153,14 @@ mod tests {
 
     #[test]
     fn the_largest_schema_fits() {
-        use crate::schema::{FieldSchema, MAX_FIELDS, TypeKind, TypeSchema};
+        use crate::schema::{Delivery, FieldSchema, MAX_FIELDS, TypeKind, TypeSchema};
         // As many names as there can be in all the text that there can be: each of one byte, or two, counts as five.
         let field = |index: usize| FieldSchema { name: char::from(b'0' + index as u8 % 10).into(), coding: "c".into() };
         let fields: Vec<FieldSchema> = (0..MAX_FIELDS).map(field).collect();
         let shared = |index: usize| {
             let name = format!("{index:02}");
-            TypeSchema { name, kind: TypeKind::Component, optional: true, fields: fields.clone() }
+            let delivery = Delivery::default();
+            TypeSchema { name, kind: TypeKind::Component, optional: true, delivery, fields: fields.clone() }
         };
         let most = (1..).take_while(|count| Schema::new((0..*count).map(shared).collect()).is_ok()).last();
         let schema = Schema::new((0..most.expect("some")).map(shared).collect()).expect("fits");

@@ -20,7 +20,13 @@ pub enum Input {
     Leader(Leader),
     /// Something came over the link to this peer.
     Link(PeerId, LinkEvent),
-    /// There was no room for a message to this peer ([`crate::link::Refused::QueueFull`]): it is lost.
+    /// So many bytes of messages wait for this peer now: handed over by [`Output::Message`], and not acked. Those of
+    /// [`Channel::Unreliable`](crate::Channel::Unreliable) do not count. Due once for each [`Self::Flush`], when all
+    /// outputs are taken: until then what was sent before still counts as waiting.
+    Waiting(PeerId, usize),
+    /// There was no room for a message to this peer ([`crate::link::Refused::QueueFull`]): it is lost. Does not happen
+    /// while [`Self::Waiting`] is told and [`Session::relays`](super::Session::relays) is kept to, and is not to be told of
+    /// [`Channel::Unreliable`](crate::Channel::Unreliable).
     Overflow(PeerId),
     /// The end of one or more ticks of the game: what has changed is to be sent.
     Flush,
@@ -119,8 +125,33 @@ pub enum Fact {
         /// The value.
         value: Bytes,
     },
+    /// An event came without an entity that it is about, or not at all.
+    Astray {
+        /// Who sent it.
+        from: PeerId,
+        /// Which.
+        event: TypeId,
+        /// Without which entity.
+        entity: NetId,
+        /// What became of it.
+        astray: Astray,
+    },
     /// A record of a peer that a rule forbids, and that had no effect.
     Denied(PeerId, Denied),
+}
+
+/// What became of an event whose entity is not here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Astray {
+    /// It was delivered, right after this fact. The entity, or what it was when the event was sent, did not come in time.
+    #[error(
+        "was delivered before what it is about had come: that took more than two seconds, or too many events waited"
+    )]
+    Early,
+    /// It was not delivered: it was only for who sees the entity, which is gone, or never came.
+    #[error("was not delivered: it is for those who see an entity that is gone, or did not come in time")]
+    Unseen,
 }
 
 /// Who an event is for.
@@ -135,4 +166,7 @@ pub enum Target {
     Host,
     /// One member; maybe the sender itself.
     Peer(PeerId),
+    /// Every member that sees this entity, the sender included: its owner, and who is told of it. Whoever is about to be
+    /// told hears the event once that is done.
+    Seeing(NetId),
 }

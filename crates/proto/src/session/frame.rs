@@ -310,17 +310,17 @@ fn read_state(bits: &mut BitReader<'_>, frame: Tick, entity: NetId) -> Result<Re
     Ok(Record::State { entity, epoch, meta, parts })
 }
 
-fn write_member(bits: &mut BitWriter, member: MemberId) {
+pub(super) fn write_member(bits: &mut BitWriter, member: MemberId) {
     bits.write_varint(u64::from(member.slot));
     bits.write_varint(u64::from(member.incarnation));
 }
 
-fn read_member(bits: &mut BitReader<'_>) -> Result<MemberId, DecodeError> {
+pub(super) fn read_member(bits: &mut BitReader<'_>) -> Result<MemberId, DecodeError> {
     Ok(MemberId { slot: read_u16(bits)?, incarnation: read_u16(bits)? })
 }
 
 /// Ticks go as their distance to the frame's: one bit where there is none.
-fn write_age(bits: &mut BitWriter, frame: Tick, tick: Tick) {
+pub(super) fn write_age(bits: &mut BitWriter, frame: Tick, tick: Tick) {
     let age = frame.0.wrapping_sub(tick.0).cast_signed();
     bits.write_bool(age != 0);
     if age != 0 {
@@ -328,17 +328,17 @@ fn write_age(bits: &mut BitWriter, frame: Tick, tick: Tick) {
     }
 }
 
-fn read_age(bits: &mut BitReader<'_>, frame: Tick) -> Result<Tick, DecodeError> {
+pub(super) fn read_age(bits: &mut BitReader<'_>, frame: Tick) -> Result<Tick, DecodeError> {
     let age = if bits.read_bool()? { bits.read_signed()? } else { 0 };
     let age = i32::try_from(age).map_err(|_| DecodeError::Varint)?;
     Ok(Tick(frame.0.wrapping_sub(age.cast_unsigned())))
 }
 
-fn read_u32(bits: &mut BitReader<'_>) -> Result<u32, DecodeError> {
+pub(super) fn read_u32(bits: &mut BitReader<'_>) -> Result<u32, DecodeError> {
     u32::try_from(bits.read_varint()?).map_err(|_| DecodeError::Varint)
 }
 
-fn read_u16(bits: &mut BitReader<'_>) -> Result<u16, DecodeError> {
+pub(super) fn read_u16(bits: &mut BitReader<'_>) -> Result<u16, DecodeError> {
     u16::try_from(bits.read_varint()?).map_err(|_| DecodeError::Varint)
 }
 

@@ -13,7 +13,7 @@ impl Session {
         let SessionConfig { topology, ref schema, .. } = self.config;
         let hello = Hello { topology, tick_rate: self.config.rate(), session, schema: schema.clone() };
         let message = control::encode_hello(&hello);
-        self.out.push_back(super::Output::Message(peer, Channel::Control, message.into()));
+        self.hand(peer, Channel::Control, message.into());
     }
 
     pub(super) fn control(&mut self, peer: PeerId, message: &[u8]) {

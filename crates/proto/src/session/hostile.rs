@@ -8,6 +8,7 @@ use proptest::{prelude::*, test_runner::Config};
 use super::{
     Denied, Fact, Input, Session, SessionConfig, TypeId,
     control::{self, Control, LeaveReason},
+    envelope::{About, Envelope, Route},
     frame::{FrameWriter, Header, Meta, PartRecord, Record},
     membership::{RosterWire, Seat, SessionInfo},
     store::Entity,
@@ -16,7 +17,7 @@ use crate::{
     Channel, MemberId, NetId, PeerId, Term, Tick, Topology,
     conditioner::Conditions,
     link::LinkEvent,
-    schema::{FieldSchema, Schema, TypeKind, TypeSchema},
+    schema::{Delivery, FieldSchema, Schema, TypeKind, TypeSchema},
     sim_net::SimNet,
 };
 
@@ -27,7 +28,13 @@ const POS: TypeId = TypeId(2);
 
 fn config(topology: Topology) -> SessionConfig {
     let fields = vec![FieldSchema { name: "0".into(), coding: "u8".into() }];
-    let shared = |(name, kind)| TypeSchema { name: String::from(name), kind, optional: false, fields: fields.clone() };
+    let shared = |(name, kind)| TypeSchema {
+        name: String::from(name),
+        kind,
+        optional: false,
+        delivery: Delivery::default(),
+        fields: fields.clone(),
+    };
     let types = [("honk", TypeKind::Event), ("move", TypeKind::Input), ("pos", TypeKind::Component)];
     SessionConfig::new(topology, Schema::new(types.map(shared).into()).expect("a schema"))
 }
@@ -130,6 +137,15 @@ impl Room {
         }
     }
 
+    /// What the hostile peer says to another as an event that is believed to be from it.
+    fn say(&mut self, to: PeerId, said: &Said) {
+        let Said { route, seen, about, event, channel } = said.clone();
+        let Some(tag) = self.net.session(to).tag_from(self.hostile) else { return };
+        let tick = Tick(self.net.session(to).tick(self.net.now()) as u32);
+        let message = Envelope { tag, route, seen, about, tick, event, value: b"9" }.write();
+        self.net.tell(to, Input::Link(self.hostile, LinkEvent::Message(channel, message)));
+    }
+
     fn denied(&mut self, by: PeerId) -> Vec<Denied> {
         let hostile = self.hostile;
         let denied = |fact| match fact {
@@ -214,6 +230,50 @@ fn events_in_the_name_of_others_are_denied() {
         let facts = room.net.facts(leader);
         assert_eq!(facts, [Fact::Denied(room.hostile, Denied::NotHost)]);
         room.assert_unhurt();
+    }
+}
+
+#[test]
+fn an_event_in_a_channel_that_is_not_its_own_is_not_of_the_protocol() {
+    let mut room = Room::new(Topology::Mesh);
+    let (leader, hostile) = (room.honest[0], room.hostile);
+    let said =
+        Said { route: Route::Direct, seen: false, about: Vec::new(), event: HONK.0, channel: Channel::Unordered };
+    room.say(leader, &Said { channel: Channel::Events, ..said.clone() });
+    assert!(room.net.facts(leader).contains(&Fact::Event {
+        from: hostile,
+        event: HONK,
+        value: Bytes::from_static(b"9")
+    }));
+    room.say(leader, &said);
+    assert!(!room.net.session(leader).peers.contains_key(&hostile));
+    room.assert_unhurt();
+}
+
+#[test]
+fn events_about_what_never_comes_are_bounded_and_hold_up_nobody_else() {
+    for topology in [Topology::Mesh, Topology::Host] {
+        let mut room = Room::new(topology);
+        let (leader, hostile) = (room.honest[0], room.hostile);
+        let entity = NetId { creator: room.member(hostile), counter: 9_999 };
+        let parts = (0..31).map(|part| (part % 3, Tick(part.into()))).collect();
+        let about = vec![About { entity, parts }; 8];
+        let said = Said { route: Route::Direct, seen: false, about, event: HONK.0, channel: Channel::Events };
+        room.net.facts(leader);
+        for _ in 0..2_000 {
+            room.say(leader, &said);
+        }
+        let parked = |room: &Room| {
+            let pair = room.net.session(leader).peers[&hostile].pair.as_ref();
+            pair.map_or(0, |pair| pair.parking.bytes())
+        };
+        let most = super::parking::MAX_PARKED;
+        assert!(parked(&room) <= most && parked(&room) > most / 2, "{}", parked(&room));
+        room.assert_unhurt();
+        room.net.run_for(3 * SECOND);
+        assert_eq!(parked(&room), 0, "they wait for two seconds");
+        let heard = room.net.facts(leader).iter().filter(|fact| matches!(fact, Fact::Event { .. })).count();
+        assert_eq!(heard, 2_000, "and are heard after all");
     }
 }
 
@@ -352,7 +412,41 @@ enum Attack {
     Control(Control),
     Frame(Bytes),
     Message(Channel, Bytes),
+    Event(Said),
     Wait,
+}
+
+/// An event of which everything but the tag is made up.
+#[derive(Clone, Debug)]
+struct Said {
+    route: Route,
+    seen: bool,
+    about: Vec<About<u16>>,
+    event: u16,
+    channel: Channel,
+}
+
+fn event() -> impl Strategy<Value = Said> {
+    let route = prop_oneof![
+        Just(Route::Direct),
+        Just(Route::Others),
+        Just(Route::Seers),
+        member().prop_map(Route::To),
+        member().prop_map(Route::Of)
+    ];
+    let part = (0_u16..4, any::<u32>().prop_map(Tick));
+    let about = (net(), proptest::collection::vec(part, 0..4)).prop_map(|(entity, parts)| About { entity, parts });
+    let channel =
+        prop_oneof![4 => Just(Channel::Events), 1 => Just(Channel::Unordered), 1 => Just(Channel::Unreliable)];
+    (route, any::<bool>(), proptest::collection::vec(about, 1..4), 0_u16..4, channel).prop_map(
+        |(route, seen, about, event, channel)| Said {
+            seen: seen || route == Route::Seers,
+            route,
+            about,
+            event: if event == 3 { 3 } else { HONK.0 },
+            channel,
+        },
+    )
 }
 
 fn attack() -> impl Strategy<Value = Attack> {
@@ -363,6 +457,8 @@ fn attack() -> impl Strategy<Value = Attack> {
         1 => garbage().prop_map(Attack::Frame),
         1 => garbage().prop_map(|bytes| Attack::Message(Channel::Control, bytes)),
         1 => garbage().prop_map(|bytes| Attack::Message(Channel::Events, bytes)),
+        1 => garbage().prop_map(|bytes| Attack::Message(Channel::Unordered, bytes)),
+        4 => event().prop_map(Attack::Event),
         2 => Just(Attack::Wait),
     ]
 }
@@ -389,6 +485,7 @@ proptest! {
             match attack {
                 Attack::Records(records) => room.records(to, &records),
                 Attack::Control(control) => room.control(to, &control),
+                Attack::Event(said) => room.say(to, &said),
                 Attack::Frame(bytes) => room.net.tell(to, Input::Link(hostile, LinkEvent::State(bytes))),
                 Attack::Message(channel, bytes) => {
                     room.net.tell(to, Input::Link(hostile, LinkEvent::Message(channel, bytes)));

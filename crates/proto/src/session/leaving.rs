@@ -12,6 +12,8 @@ use crate::{Channel, MemberId, NetId, PeerId, Term, Topology};
 impl Session {
     /// The link to a peer is over.
     pub(super) fn lost(&mut self, peer: PeerId, goodbye: bool, reason: DisconnectReason) {
+        // What has come of it and waits is not to be lost with the link.
+        self.release_all(Some(peer), None);
         if self.peers.remove(&peer).is_none() {
             return;
         }
@@ -48,7 +50,10 @@ impl Session {
     pub(super) fn too_slow(&mut self, peer: PeerId) {
         let reason = DisconnectReason::TooSlow;
         // What comes after the message that is lost is not to come without it.
-        let behind = |output: &Output| matches!(output, Output::Message(to, Channel::Events, _) if *to == peer);
+        let behind = |output: &Output| match output {
+            Output::Message(to, channel, _) => *to == peer && *channel != Channel::Control,
+            _ => false,
+        };
         self.out.retain(|output| !behind(output));
         match (self.member(), self.roster.member(peer)) {
             _ if !self.peers.contains_key(&peer) => {}
@@ -117,6 +122,9 @@ impl Session {
     /// The same for a member that may come back over the link that it has.
     pub(super) fn unseat(&mut self, seat: Seat, reason: DisconnectReason) {
         let Seat { peer, member, .. } = seat;
+        self.leaving = Some((member, peer));
+        self.release_all(None, Some(member));
+        self.leaving = None;
         self.drop_entities_of(member);
         self.succession.left(member);
         if let Some(link) = self.peers.get_mut(&peer) {

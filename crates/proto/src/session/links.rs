@@ -6,16 +6,19 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use super::{
-    DisconnectReason, Fact, Output, Session, Standing,
+    DisconnectReason, Fact, Output, SendError, Session, Standing,
     config::{HANDSHAKE_TIMEOUT, HELD_OVERHEAD, MAX_HELD_BYTES, MAX_HELD_FRAMES, MAX_LINKS},
     control::{self, Control},
     inbox::Inbox,
     membership::SessionInfo,
     outbox::{Outbox, Source},
+    parking::Parking,
+    send_queue::SendQueue,
+    store::Entity,
 };
 use crate::{
     Channel, MemberId, NetId, PeerId, Topology,
-    link::{CloseReason, FIRST_RATE, LinkEvent},
+    link::{CloseReason, FIRST_RATE, LinkEvent, UNRELIABLE_QUEUE},
     schema::TypeMap,
 };
 
@@ -35,6 +38,7 @@ pub(super) struct Peer {
     /// Bytes of state a second that its path has room for.
     budget: u32,
     pub(super) silent: bool,
+    pub(super) queue: SendQueue,
     /// There once both are members and know it.
     pub(super) pair: Option<Pair>,
     held: VecDeque<Held>,
@@ -53,9 +57,8 @@ pub(super) struct Pair {
     /// Entities that we do not know, and that the peer says are gone, with the frame in which it said so: what it
     /// said of them earlier may come later.
     pub(super) ended: BTreeMap<NetId, u32>,
-    /// Events of members that we have not heard of yet, passed on by the host, and what came after them.
-    pub(super) waiting: VecDeque<Bytes>,
-    pub(super) waiting_bytes: usize,
+    /// Events that wait for members or entities, and what is to come after them.
+    pub(super) parking: Parking,
 }
 
 /// What came from a member before we knew that it is one.
@@ -63,7 +66,26 @@ pub(super) struct Pair {
 enum Held {
     Frame(Bytes),
     Control(u16, Control),
-    Event(Bytes),
+    Event(Channel, Bytes),
+}
+
+/// Who tells whom of what.
+#[derive(Clone, Copy, Debug)]
+struct Teller {
+    me: Option<MemberId>,
+    host: bool,
+    guest: bool,
+}
+
+impl Teller {
+    /// Whether we tell this member of the entity; `handing`: it is being given it.
+    fn tells(self, member: MemberId, entity: &Entity, handing: bool) -> bool {
+        if self.host {
+            entity.owner != member || handing
+        } else {
+            Some(entity.owner) == self.me || (entity.released && (self.guest || entity.owner == member))
+        }
+    }
 }
 
 impl Session {
@@ -84,10 +106,10 @@ impl Session {
             LinkEvent::State(frame) if paired => self.frame(peer, &frame),
             LinkEvent::State(frame) => self.hold(peer, frame.len(), Held::Frame(frame)),
             LinkEvent::Message(Channel::Control, message) => self.control(peer, &message),
-            LinkEvent::Message(Channel::Events, message) if paired => self.event(peer, message),
+            LinkEvent::Message(channel, message) if paired => self.event(peer, channel, &message),
             // A host lets in whom it pairs with, in one: what came before cannot be for this session.
-            LinkEvent::Message(Channel::Events, _) if host => {}
-            LinkEvent::Message(Channel::Events, message) => self.hold(peer, message.len(), Held::Event(message)),
+            LinkEvent::Message(..) if host => {}
+            LinkEvent::Message(channel, message) => self.hold(peer, message.len(), Held::Event(channel, message)),
             LinkEvent::Unresponsive | LinkEvent::Responsive => {
                 let silent = matches!(event, LinkEvent::Unresponsive);
                 link.silent = silent;
@@ -106,7 +128,7 @@ impl Session {
     /// Sends what is due over all links.
     pub(super) fn flush(&mut self) {
         let Some(me) = self.member() else { return };
-        let (leads, guest, host) = (self.is_leader(), self.is_guest(), self.is_host());
+        let (leads, teller) = (self.is_leader(), self.teller());
         let ticks = self.clock.ticks(self.now);
         for (peer, link) in &mut self.peers {
             let (Some(pair), Some(types)) = (&mut link.pair, &link.types) else { continue };
@@ -115,13 +137,7 @@ impl Session {
             }
             pair.outbox.judge(self.now, link.rtt);
             let member = pair.member;
-            let tells = move |entity: &super::store::Entity, handing: bool| {
-                if host {
-                    entity.owner != member || handing
-                } else {
-                    entity.owner == me || (entity.released && (guest || entity.owner == member))
-                }
-            };
+            let tells = move |entity: &Entity, handing: bool| teller.tells(member, entity, handing);
             let source = Source {
                 now: self.now,
                 store: &self.store,
@@ -148,7 +164,51 @@ impl Session {
             _ => self.tag(),
         };
         let message = control::encode(tag, control);
-        self.out.push_back(Output::Message(peer, Channel::Control, message.into()));
+        self.hand(peer, Channel::Control, message.into());
+    }
+
+    /// Gives a message to the link.
+    pub(super) fn hand(&mut self, peer: PeerId, channel: Channel, message: Bytes) {
+        if let Some(link) = self.peers.get_mut(&peer) {
+            if channel == Channel::Unreliable {
+                link.queue.handed_fleeting(message.len());
+            } else {
+                link.queue.handed(message.len());
+            }
+        }
+        self.out.push_back(Output::Message(peer, channel, message));
+    }
+
+    /// Whether a message of the game finds room in the queue of this peer.
+    pub(super) fn has_room(&self, peer: PeerId, channel: Channel, size: usize) -> Result<(), SendError> {
+        let Some(link) = self.peers.get(&peer) else { return Ok(()) };
+        if channel == Channel::Unreliable {
+            let full = SendError::QueueFull { peer, limit: UNRELIABLE_QUEUE };
+            return if link.queue.fits_fleeting(size) { Ok(()) } else { Err(full) };
+        }
+        let limit = self.config.send_queue;
+        if link.queue.fits(size, limit) { Ok(()) } else { Err(SendError::QueueFull { peer, limit }) }
+    }
+
+    /// So many bytes wait for the peer.
+    pub(super) fn waits(&mut self, peer: PeerId, bytes: usize) {
+        let now = self.now;
+        // While little waits nobody is held up, and its game may only be in the background.
+        let pressed = bytes > self.config.send_queue / 2;
+        let Some(link) = self.peers.get_mut(&peer) else { return };
+        link.queue.report(now, bytes, pressed && !link.silent);
+        if link.queue.is_stalled() {
+            self.too_slow(peer);
+        }
+    }
+
+    /// Whether it is we who tell this member of the entity; `handing`: it is being given it.
+    pub(super) fn tells(&self, member: MemberId, entity: &Entity, handing: bool) -> bool {
+        self.teller().tells(member, entity, handing)
+    }
+
+    fn teller(&self) -> Teller {
+        Teller { me: self.member(), host: self.is_host(), guest: self.is_guest() }
     }
 
     /// Says something to all members that we are paired with, but to this one.
@@ -183,8 +243,7 @@ impl Session {
             outbox,
             inbox: Inbox::default(),
             ended: BTreeMap::new(),
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
+            parking: Parking::default(),
         });
         let again = self.joined.contains(&peer);
         self.joined(peer, member);
@@ -238,7 +297,7 @@ impl Session {
             match held {
                 Held::Frame(frame) => self.frame(peer, &frame),
                 Held::Control(tag, control) => self.pair_control(peer, tag, control),
-                Held::Event(message) => self.event(peer, message),
+                Held::Event(channel, message) => self.event(peer, channel, &message),
             }
         }
     }
@@ -307,6 +366,7 @@ impl Session {
             rtt: Duration::ZERO,
             budget: FIRST_RATE,
             silent: false,
+            queue: SendQueue::new(self.now),
             pair: None,
             held: VecDeque::new(),
             held_bytes: 0,

@@ -152,6 +152,22 @@ impl Outbox {
         self.views.get(&entity).is_some_and(|view| view.handing)
     }
 
+    /// Whether the peer was told of the entity, or is about to be.
+    pub(super) fn tells_of(&self, entity: NetId) -> bool {
+        self.views.contains_key(&entity) || self.fresh.contains(&entity)
+    }
+
+    /// The components of an entity that we tell of, of which the peer is not known to have the newest value, with the
+    /// owner's ticks. None if it is known to have all.
+    pub(super) fn unknown(&self, id: NetId, entity: &Entity) -> Option<Vec<(TypeId, Tick)>> {
+        let view = self.views.get(&id);
+        let acked = |component: &TypeId| view.and_then(|view| view.parts.get(component)).map_or(0, |sent| sent.acked);
+        let parts = entity.parts.iter().filter(|(component, part)| part.version > acked(component));
+        let parts: Vec<_> = parts.map(|(component, part)| (*component, part.tick)).collect();
+        let unheard = view.is_none_or(|view| view.meta.acked != entity.version);
+        (unheard || !parts.is_empty()).then_some(parts)
+    }
+
     /// The entity is gone, and the peer is to be told so.
     pub(super) fn end(&mut self, entity: NetId, epoch: u32) {
         self.forget(entity);

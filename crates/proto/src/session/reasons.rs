@@ -45,9 +45,10 @@ pub enum DisconnectReason {
         /// Theirs.
         theirs: u16,
     },
-    /// More events were sent than its link, or ours to the leader, carries, and there was no room for another one. To
-    /// leave it out and go on would break their order.
-    #[error("was cut off: the link is too slow for all the events that were sent over it: send fewer, or smaller ones")]
+    /// It, or the leader, was there and took nothing for 10 s of what was sent to it, and what waits is kept in order.
+    #[error(
+        "was cut off: it took nothing of what was sent to it for 10 s: its game stands still, or its link carries nothing"
+    )]
     TooSlow,
     /// The link to it is gone.
     #[error("is not connected: {0}")]
@@ -134,12 +135,23 @@ pub enum SendError {
     /// The peer that was named is not in the session, or has not joined yet.
     #[error("{0} is not in the session")]
     NoMember(PeerId),
+    /// The entity whose seers it is for is not alive.
+    #[error("{0} is not alive: nobody sees it")]
+    Gone(NetId),
+    /// As much waits for this peer as may. Nothing was sent, to nobody: what was sent before still comes.
+    #[error("{peer} has yet to take what was sent to it ({limit} bytes may wait): send less, or this again later")]
+    QueueFull {
+        /// Whose queue is full. Under a host, guests see that of the host.
+        peer: PeerId,
+        /// How many bytes may wait: [`super::SessionConfig::send_queue`], or [`crate::link::UNRELIABLE_QUEUE`].
+        limit: usize,
+    },
     /// The value does not fit.
     #[error("an event takes {size} bytes, and at most {limit} can be sent: split it")]
     TooLarge {
         /// Its size in bytes.
         size: usize,
-        /// The most it may have: [`super::MAX_EVENT`].
+        /// The most it may have: [`super::MAX_EVENT`] or [`super::MAX_UNRELIABLE_EVENT`].
         limit: usize,
     },
 }

@@ -131,11 +131,6 @@ impl Session {
     pub(super) fn member_joined(&mut self, seat: Seat) {
         if self.roster.join(seat) {
             self.meet_member(seat.peer, seat.member);
-            if self.is_guest()
-                && let Some(host) = self.leader()
-            {
-                self.take_waiting_events(host);
-            }
         }
     }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "what was measured, for who asks for it by --nocapture")]
 
 // Tens of thousands of messages, in time that is made up: once is enough, and native is quick.
+mod channels;
 #[cfg(not(target_arch = "wasm32"))]
 mod copies;
 mod hostile;

@@ -13,7 +13,7 @@ use coplay_proto::{
 };
 use proptest::prelude::*;
 
-use crate::support::{GLOW, HEALTH, HONK, Known, MOVE, POS, config, number, value, world_of};
+use crate::support::{GLOW, HEALTH, HONK, Known, MOVE, POS, QUIP, SPARK, config, number, value, world_of};
 
 /// What happens. Peers, entities and types are picked among those that there are.
 #[derive(Clone, Debug)]
@@ -79,8 +79,10 @@ pub(crate) fn conditions() -> impl Strategy<Value = Conditions> {
 struct Mirror {
     world: BTreeMap<NetId, Known>,
     joined: BTreeSet<PeerId>,
-    /// Numbers of the events that came, by sender.
-    heard: BTreeMap<PeerId, Vec<u32>>,
+    /// Numbers of the events that came, by sender and type.
+    heard: BTreeMap<(PeerId, TypeId), Vec<u32>>,
+    /// The event that comes next comes without what it is about.
+    astray: bool,
     /// What the game itself has ended, and this peer was told of or ended itself.
     ended: BTreeSet<NetId>,
     leader: Option<PeerId>,
@@ -100,6 +102,8 @@ pub(crate) struct Game {
     /// Entities that their owner has despawned, by session.
     ended: BTreeSet<(Option<(PeerId, u16)>, NetId)>,
     sent: u32,
+    /// What events are about, by their number.
+    about: BTreeMap<u32, NetId>,
     /// Who was to hear which event of whom, and in which seats they both were, as the sender had it.
     expected: BTreeMap<(PeerId, PeerId), Vec<(u32, Seats)>>,
 }
@@ -114,6 +118,7 @@ impl Game {
             mirrors: BTreeMap::new(),
             ended: BTreeSet::new(),
             sent: 0,
+            about: BTreeMap::new(),
             expected: BTreeMap::new(),
         };
         for _ in 0..peers {
@@ -178,11 +183,16 @@ impl Game {
 
     fn check_events(&self, inside: &[PeerId]) {
         for to in inside {
-            for (from, heard) in &self.mirrors[to].heard {
+            for ((from, event), heard) in &self.mirrors[to].heard {
+                let mut heard = heard.clone();
+                if *event == SPARK {
+                    heard.sort_unstable();
+                }
                 assert!(heard.is_sorted_by(|one, next| one < next), "{to} heard {from} out of order: {heard:?}");
             }
             for from in inside {
-                let heard = self.mirrors[to].heard.get(from).cloned().unwrap_or_default();
+                let of = self.mirrors[to].heard.iter().filter(|((of, _), _)| of == from);
+                let heard: Vec<u32> = of.flat_map(|(_, numbers)| numbers).copied().collect();
                 // Who comes in anew has another seat, and left the former one with what was said to it there.
                 let seats = self.seats(*from, *to);
                 let expected = self.expected.get(&(*from, *to)).cloned().unwrap_or_default();
@@ -297,7 +307,12 @@ impl Game {
         };
         self.sent += 1;
         let number = self.sent;
-        if self.net.act(peer, |session| session.send(target, HONK, value(number))).is_ok() {
+        let event = [HONK, QUIP, SPARK][to / 6 % 3];
+        let entities: Vec<NetId> = self.net.session(peer).entities().collect();
+        let about = picked(&entities, to / 18).filter(|_| to % 5 > 0);
+        let sent = self.net.act(peer, |session| session.send_about(target, event, value(number), about.as_slice()));
+        if sent.is_ok() {
+            self.about.extend(about.map(|about| (number, about)));
             for to in hears {
                 let seats = self.seats(peer, to);
                 self.expected.entry((peer, to)).or_default().push((number, seats));
@@ -336,6 +351,13 @@ impl Game {
                     self.expected.retain(|(from, to), _| *from != peer && *to != peer);
                 }
                 let mirror = self.mirrors.get_mut(&peer).unwrap();
+                if let Fact::Event { from, value, .. } = &fact
+                    && let Some(about) = self.about.get(&number(value)).filter(|_| *from != peer)
+                    && !core::mem::take(&mut mirror.astray)
+                {
+                    let here = mirror.world.contains_key(about) || self.net.session(peer).is_gone(*about);
+                    assert!(here, "{peer} heard of {about} by {from} before it was there");
+                }
                 mirror.note(fact, |entity| self.ended.contains(&(founder, entity)), self.severed);
             }
         }
@@ -381,7 +403,8 @@ impl Mirror {
             Fact::Joined { peer, .. } => assert!(self.joined.insert(peer)),
             Fact::Left { peer, .. } => assert!(self.joined.remove(&peer)),
             Fact::Leader(peer) => self.leader = Some(peer),
-            Fact::Event { from, value, .. } => self.heard.entry(from).or_default().push(number(&value)),
+            Fact::Event { from, event, value } => self.heard.entry((from, event)).or_default().push(number(&value)),
+            Fact::Astray { .. } => self.astray = true,
             Fact::Denied(peer, denied) => panic!("{peer} {denied}"),
             Fact::Closed(_) => {
                 let heard = std::mem::take(&mut self.heard);

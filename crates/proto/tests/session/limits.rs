@@ -3,8 +3,7 @@
 use bytes::Bytes;
 use coplay_proto::{
     PeerId, Topology,
-    conditioner::Conditions,
-    session::{DisconnectReason, Fact, MAX_EVENT, Target, WriteError},
+    session::{DisconnectReason, Fact, MAX_EVENT, SendError, Target, WriteError},
     sim_net::SimNet,
 };
 
@@ -12,18 +11,27 @@ use crate::support::{HONK, POS, SECOND, config, room, value};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-/// A path that a megabyte takes a while to get through.
-const SLOW: Conditions = Conditions { bandwidth: Some(100_000), queue: 50_000, ..Conditions::WIFI };
-
-/// More events than may wait, the first byte of each counting them.
+/// Sends events to a peer whose game stands still, until there is room for no more, and lets time go on until that has
+/// been so for too long.
 fn flood(net: &mut SimNet, from: PeerId, to: PeerId) {
-    net.set_conditions(SLOW);
-    for number in 0..40 {
-        let value = Bytes::from(vec![number; MAX_EVENT]);
-        // Whoever is cut off for it is told that the other one is no member.
-        let _ = net.act(from, |session| session.send(Target::Peer(to), HONK, value));
+    net.stand_still(to, true);
+    let mut full = 0;
+    while full < 3 {
+        let value = Bytes::from(vec![0; MAX_EVENT]);
+        match net.act(from, |session| session.send(Target::Peer(to), HONK, value)) {
+            Ok(()) => full = 0,
+            Err(error) => {
+                assert_eq!(error, SendError::QueueFull { peer: to, limit: 1 << 20 });
+                full += 1;
+                net.run_for(SECOND);
+            }
+        }
     }
-    net.run_for(2 * SECOND);
+    net.run_for(SECOND * 5);
+    assert!(net.session(from).me().is_some(), "not before its time");
+    net.run_for(SECOND * 6);
+    net.stand_still(to, false);
+    net.run_for(SECOND);
 }
 
 fn closed(facts: &[Fact]) -> Option<DisconnectReason> {
@@ -39,16 +47,11 @@ fn left(facts: &[Fact]) -> Vec<(PeerId, DisconnectReason)> {
 }
 
 #[test]
-fn whom_the_leader_sends_too_much_is_cut_off_and_told_why() {
+fn who_takes_nothing_of_what_the_leader_sends_is_cut_off_and_the_others_are_told_why() {
     for topology in [Topology::Host, Topology::Mesh] {
         let (mut net, peers) = room(topology, 3);
         let [leader, slow, other] = peers[..] else { panic!("three") };
         flood(&mut net, leader, slow);
-        let facts = net.facts(slow);
-        assert_eq!(closed(&facts), Some(DisconnectReason::TooSlow), "{topology:?}");
-        let heard =
-            facts.iter().filter_map(|fact| if let Fact::Event { value, .. } = fact { Some(value[0]) } else { None });
-        assert!(heard.enumerate().all(|(place, number)| place == usize::from(number)), "no event is left out");
         for peer in [leader, other] {
             assert_eq!(left(&net.facts(peer)), [(slow, DisconnectReason::TooSlow)], "{topology:?}");
             assert_eq!(net.session(peer).members().count(), 2);
@@ -57,14 +60,15 @@ fn whom_the_leader_sends_too_much_is_cut_off_and_told_why() {
 }
 
 #[test]
-fn who_sends_the_leader_too_much_is_out_and_the_leader_knows_why() {
+fn who_sends_a_leader_that_takes_nothing_is_out_and_knows_why() {
     for topology in [Topology::Host, Topology::Mesh] {
         let (mut net, peers) = room(topology, 3);
         let [leader, flooding, other] = peers[..] else { panic!("three") };
         flood(&mut net, flooding, leader);
         assert_eq!(closed(&net.facts(flooding)), Some(DisconnectReason::TooSlow), "{topology:?}");
         for peer in [leader, other] {
-            assert_eq!(left(&net.facts(peer)), [(flooding, DisconnectReason::TooSlow)], "{topology:?}");
+            let gone: Vec<PeerId> = left(&net.facts(peer)).into_iter().map(|(peer, _)| peer).collect();
+            assert_eq!(gone, [flooding], "{topology:?}");
             assert_eq!(net.session(peer).leader(), Some(leader));
         }
     }

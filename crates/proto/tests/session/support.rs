@@ -6,7 +6,7 @@ use bytes::Bytes;
 use coplay_proto::{
     NetId, PeerId, Topology,
     conditioner::Conditions,
-    schema::{FieldSchema, Schema, TypeKind, TypeSchema},
+    schema::{Delivery, FieldSchema, Schema, TypeKind, TypeSchema},
     session::{Session, SessionConfig, TypeId},
     sim_net::SimNet,
 };
@@ -18,6 +18,13 @@ pub(crate) const HEALTH: TypeId = TypeId(1);
 pub(crate) const HONK: TypeId = TypeId(2);
 pub(crate) const MOVE: TypeId = TypeId(3);
 pub(crate) const POS: TypeId = TypeId(4);
+/// Events in order among themselves, apart from all others.
+pub(crate) const QUIP: TypeId = TypeId(5);
+pub(crate) const RANT: TypeId = TypeId(6);
+/// Events in no order.
+pub(crate) const SPARK: TypeId = TypeId(7);
+/// Events that may be lost.
+pub(crate) const WHIFF: TypeId = TypeId(8);
 
 /// The schema of the game; `codings` says how some types differ from it.
 pub(crate) fn schema(codings: &[(&str, &str)]) -> Schema {
@@ -28,7 +35,13 @@ pub(crate) fn schema(codings: &[(&str, &str)]) -> Schema {
         ("game::Honk", TypeKind::Event, false),
         ("game::Glow", TypeKind::Component, true),
     ];
-    Schema::new(types.map(|(name, kind, optional)| shared(name, kind, optional, codings)).into()).unwrap()
+    let mut types: Vec<_> = types.map(|(name, kind, optional)| shared(name, kind, optional, codings)).into();
+    let event = |name| shared(name, TypeKind::Event, false, codings);
+    types.push(event("game::Quip").channel("quips"));
+    types.push(event("game::Rant").channel("rants"));
+    types.push(event("game::Spark").unordered());
+    types.push(event("game::Whiff").unreliable());
+    Schema::new(types).unwrap()
 }
 
 /// The schema without what is optional: all indices differ.
@@ -40,7 +53,7 @@ pub(crate) fn without_optional() -> Schema {
 fn shared(name: &str, kind: TypeKind, optional: bool, codings: &[(&str, &str)]) -> TypeSchema {
     let coding = codings.iter().find(|(other, _)| *other == name).map_or("u32", |(_, coding)| coding);
     let fields = vec![FieldSchema { name: "value".into(), coding: coding.into() }];
-    TypeSchema { name: name.into(), kind, optional, fields }
+    TypeSchema { name: name.into(), kind, optional, delivery: Delivery::default(), fields }
 }
 
 pub(crate) fn config(topology: Topology) -> SessionConfig {

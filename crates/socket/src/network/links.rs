@@ -38,7 +38,8 @@ const PATH_SEARCH: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) enum Command {
     State(PeerId, Bytes),
-    Message(PeerId, Channel, Bytes),
+    /// Over the link that has this pressure: what was said to one that is over is not for the next one.
+    Message(PeerId, Channel, Bytes, Arc<Pressure>),
     Blob(PeerId, Box<BlobCommand>),
     Disconnect(PeerId),
     Room(RoomCommand),
@@ -55,10 +56,10 @@ pub(super) enum Outward {
 /// What game and link tell each other about a peer's messages, in bytes.
 #[derive(Debug, Default)]
 pub(super) struct Pressure {
-    /// Handed over by the game, and not with the link yet.
-    pub(super) handed: AtomicUsize,
-    /// With the link, and not acked by the peer yet.
-    pub(super) queued: AtomicUsize,
+    /// Handed over by the game, and not acked by the peer yet. One number, so that nothing is ever counted twice, or not.
+    pub(super) outgoing: AtomicUsize,
+    /// The same of those that may be lost, until the link has them.
+    pub(super) fleeting: AtomicUsize,
     /// Taken by the game, which the link is to learn.
     pub(super) consumed: AtomicUsize,
     /// How many frames, figures and notices of progress of the peer wait for the game.
@@ -67,13 +68,6 @@ pub(super) struct Pressure {
     pub(super) blobs: AtomicUsize,
     /// How many facts about blobs of the peer the game has taken, which the link is to learn.
     pub(super) facts_taken: AtomicUsize,
-}
-
-impl Pressure {
-    /// Bytes of messages that wait for the peer.
-    pub(super) fn outgoing(&self) -> usize {
-        self.handed.load(Ordering::Relaxed) + self.queued.load(Ordering::Relaxed)
-    }
 }
 
 /// See the top of the file.
@@ -91,9 +85,10 @@ struct Seat {
     blobs: Blobs,
     pressure: Arc<Pressure>,
     /// Messages that the link has no room for. The game is told to hold back before there are many.
-    control: VecDeque<Bytes>,
-    events: VecDeque<Bytes>,
+    backlogs: BTreeMap<Channel, VecDeque<Bytes>>,
     backlog_bytes: usize,
+    /// What has come here of [`Pressure::outgoing`], and is yet in it.
+    counted: usize,
     /// We said goodbye.
     leaving: bool,
     path: Option<Path>,
@@ -153,12 +148,10 @@ impl Links {
                     tracing::debug!(%peer, %error, "a frame was not sent");
                 }
             }
-            Command::Message(peer, channel, bytes) => {
-                if let Some(seat) = self.links.get_mut(&peer) {
-                    seat.pressure.handed.fetch_sub(bytes.len(), Ordering::Relaxed);
-                    seat.backlog_bytes += bytes.len();
-                    seat.backlog(channel).push_back(bytes);
-                    seat.refill(now);
+            Command::Message(peer, channel, bytes, pressure) => {
+                let seat = self.links.get_mut(&peer);
+                if let Some(seat) = seat.filter(|seat| Arc::ptr_eq(&seat.pressure, &pressure)) {
+                    seat.message(now, channel, bytes);
                 }
             }
             Command::Blob(peer, command) => match self.links.get_mut(&peer) {
@@ -309,9 +302,9 @@ impl Seat {
             link: Link::new(now, config.link, (peer.as_u128() >> 64) as u64),
             blobs: Blobs::new(now, config.bulk, config.shelf),
             pressure: Arc::new(Pressure::default()),
-            control: VecDeque::new(),
-            events: VecDeque::new(),
+            backlogs: BTreeMap::new(),
             backlog_bytes: 0,
+            counted: 0,
             leaving: false,
             path: None,
             path_due: now,
@@ -330,27 +323,37 @@ impl Seat {
         }
     }
 
-    const fn backlog(&mut self, channel: Channel) -> &mut VecDeque<Bytes> {
-        match channel {
-            Channel::Control => &mut self.control,
-            Channel::Events => &mut self.events,
+    /// Takes a message of the game.
+    fn message(&mut self, now: Duration, channel: Channel, bytes: Bytes) {
+        let size = bytes.len();
+        if channel == Channel::Unreliable {
+            // Where there is no room it is lost, rather than to wait here.
+            let _ = self.link.handle(now, Input::Message(channel, bytes));
+            self.pressure.fleeting.fetch_sub(size, Ordering::Relaxed);
+            return;
         }
+        self.counted += size;
+        self.backlog_bytes += size;
+        self.backlogs.entry(channel).or_default().push_back(bytes);
+        self.refill(now);
     }
 
-    /// Hands over what the link has room for. Events that wait do not hold up control.
+    /// Hands over what the link has room for. What waits of one channel does not hold up another.
     fn refill(&mut self, now: Duration) {
-        for channel in [Channel::Control, Channel::Events] {
-            while let Some(bytes) = self.backlog(channel).pop_front() {
+        for (&channel, backlog) in &mut self.backlogs {
+            while let Some(bytes) = backlog.pop_front() {
                 match self.link.handle(now, Input::Message(channel, bytes.clone())) {
                     Err(Refused::QueueFull { .. }) => {
-                        self.backlog(channel).push_front(bytes);
+                        backlog.push_front(bytes);
                         break;
                     }
                     Ok(()) | Err(_) => self.backlog_bytes -= bytes.len(),
                 }
             }
         }
-        self.pressure.queued.store(self.link.queued() + self.backlog_bytes, Ordering::Relaxed);
+        let gone = self.counted.saturating_sub(self.link.queued() + self.backlog_bytes);
+        self.counted -= gone;
+        self.pressure.outgoing.fetch_sub(gone, Ordering::Relaxed);
     }
 
     fn flush(&mut self, now: Duration, peer: PeerId, socket: &mut dyn Socket, out: &mut VecDeque<Outward>) {

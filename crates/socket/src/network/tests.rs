@@ -1,16 +1,16 @@
 //! Do two games hear of each other, and does a flood stay within bounds?
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 use coplay_proto::{
-    Channel, PeerId,
+    Channel, Lane, PeerId,
     conditioner::Conditions,
-    link::{CloseReason, LinkConfig, LinkEvent, MAX_MESSAGE, Refused},
+    link::{CloseReason, LinkConfig, LinkEvent, MAX_MESSAGE, MAX_UNRELIABLE, Refused},
 };
 
 use super::{Network, NetworkEvent};
-use crate::MemoryHub;
+use crate::{MemoryHub, Path, SendError, Socket, SocketEvent, Waker};
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -147,6 +147,74 @@ fn what_waits_is_bounded_and_none_of_it_is_lost() {
     let arrived = room.of(1, one).into_iter().filter(|event| matches!(event, LinkEvent::Message(..))).count();
     assert_eq!(arrived, sent);
     room.games[0].0.message(two, Channel::Events, message).expect("there is room again");
+}
+
+#[test]
+fn what_may_be_lost_and_what_may_not_are_not_in_the_way_of_each_other() {
+    let mut room = Room::new(2, Conditions { latency: ms(20), ..Conditions::PERFECT });
+    let [one, two] = room.hub.members()[..] else { panic!("two members") };
+    let waiting = |network: &Network| network.waiting().map(|(_, bytes)| bytes).sum::<usize>();
+    let network = &mut room.games[0].0;
+    let before = waiting(network);
+    let effect = Bytes::from(vec![1; 1_000]);
+    for _ in 0..40 {
+        let _ = network.message(two, Channel::Unreliable, effect.clone());
+    }
+    assert_eq!(waiting(network), before, "nobody waits for what may be lost");
+    let message = Bytes::from(vec![7; 10_000]);
+    let sent = (0..).take_while(|_| network.message(two, Channel::Events, message.clone()).is_ok()).count();
+    assert_eq!(sent, LinkConfig::default().send_queue / 10_000);
+    assert_eq!(waiting(network), before + sent * 10_000);
+    assert_eq!(network.message(two, Channel::Unreliable, effect), Ok(()), "there is room for it all the same");
+    let too_large = network.message(two, Channel::Unreliable, Bytes::from(vec![0; MAX_UNRELIABLE + 1]));
+    assert_eq!(too_large, Err(Refused::TooLarge { size: MAX_UNRELIABLE + 1, limit: MAX_UNRELIABLE }));
+    room.run(ms(20_000));
+    let came = |of| {
+        let came = |event: &LinkEvent| matches!(event, LinkEvent::Message(channel, _) if *channel == of);
+        room.of(1, one).into_iter().filter(came).count()
+    };
+    assert_eq!(came(Channel::Events), sent);
+    // As many as may wait: the rest was lost here.
+    assert!((10..=17).contains(&came(Channel::Unreliable)), "{}", came(Channel::Unreliable));
+    assert_eq!(waiting(&room.games[0].0), 0);
+}
+
+/// A peer whose link ends and begins again at once.
+struct Again(VecDeque<SocketEvent>);
+
+impl Socket for Again {
+    fn poll(&mut self, _: Duration) -> Option<SocketEvent> {
+        self.0.pop_front()
+    }
+
+    fn send(&mut self, _: PeerId, _: Lane, _: Bytes) -> Result<(), SendError> {
+        Ok(())
+    }
+
+    fn disconnect(&mut self, _: PeerId) {}
+
+    fn path(&self, _: PeerId) -> Option<Path> {
+        None
+    }
+
+    fn set_waker(&mut self, _: Waker) {}
+}
+
+#[test]
+fn what_was_said_to_a_link_that_is_over_is_not_for_the_next_one() {
+    let peer = PeerId::from_u128(7);
+    let opened = || SocketEvent::Opened(peer);
+    let socket = Again([opened(), SocketEvent::Closed(peer, CloseReason::Goodbye), opened()].into());
+    let mut network = Network::inline(Box::new(socket), LinkConfig::default());
+    network.turn(ms(1));
+    // The game has heard of the first link alone.
+    assert_eq!(network.poll(), Some(NetworkEvent::Link(peer, LinkEvent::Opened)));
+    network.message(peer, Channel::Events, Bytes::from_static(b"late")).unwrap();
+    while network.poll().is_some() {}
+    assert_eq!(network.waiting().collect::<Vec<_>>(), [(peer, 0)]);
+    network.message(peer, Channel::Events, Bytes::from_static(b"new")).unwrap();
+    network.turn(ms(2));
+    assert_eq!(network.waiting().collect::<Vec<_>>(), [(peer, 3)]);
 }
 
 #[test]

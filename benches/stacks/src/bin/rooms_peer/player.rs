@@ -8,7 +8,7 @@ use coplay_proto::{
     NetId, PeerId, Topology,
     link::{Figures, LinkConfig, LinkEvent},
     rng::Rng,
-    schema::{FieldSchema, Schema, TypeKind, TypeSchema},
+    schema::{Delivery, FieldSchema, Schema, TypeKind, TypeSchema},
     session::{Fact, Input, Output, Session, SessionConfig, TypeId},
 };
 use coplay_socket::{Network, NetworkEvent, RelayPolicy, SocketConfig, now};
@@ -40,6 +40,9 @@ impl Player {
 
     /// Takes what came and sends what changed. Returns how old another player's entity is, in ms, if one is seen.
     pub(crate) fn tick(&mut self) -> Result<Option<f64>, String> {
+        for (peer, waiting) in self.network.waiting() {
+            self.session.handle(now(), Input::Waiting(peer, waiting));
+        }
         while let Some(event) = self.network.poll() {
             match event {
                 NetworkEvent::Entered(entered) => {
@@ -116,7 +119,7 @@ impl Player {
 fn schema() -> Schema {
     let fields = vec![FieldSchema { name: "0".to_owned(), coding: "u128".to_owned() }];
     let kind = TypeKind::Component;
-    let moving = TypeSchema { name: "Moving".to_owned(), kind, optional: false, fields };
+    let moving = TypeSchema { name: "Moving".to_owned(), kind, optional: false, delivery: Delivery::default(), fields };
     // There is one type, which no schema refuses.
     Schema::new(vec![moving]).unwrap_or_default()
 }
