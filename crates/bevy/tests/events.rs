@@ -5,7 +5,7 @@ mod world;
 
 use bevy_app::prelude::*;
 use bevy_coplay::{Conditions, EventCounts, NetDiagnosticsPlugin, Unsent, UnsentError, prelude::*};
-use bevy_diagnostic::DiagnosticsStore;
+use bevy_diagnostic::{Diagnostic, DiagnosticsStore};
 use bevy_ecs::prelude::*;
 use world::*;
 
@@ -167,7 +167,7 @@ fn chatting(app: &mut App) {
     listening(app);
     app.add_net::<(Line, Typing, Loose, Sparks)>();
     log::<Received<Line>, Spoken, _>(app, |it: On<Received<Line>>, mut log: ResMut<Log<Spoken>>| {
-        log.0.push(("line", it.0))
+        log.0.push(("line", it.0));
     });
     app.add_observer(|it: On<Received<Typing>>, mut log: ResMut<Log<Spoken>>| log.0.push(("typing", it.0)));
     app.add_observer(|it: On<Received<Loose>>, mut log: ResMut<Log<Spoken>>| log.0.push(("loose", it.0)));
@@ -342,7 +342,7 @@ fn what_the_host_sends_too_much_comes_back_and_nobody_is_out() {
     }
     assert_eq!(net.app(0).world().resource::<EventCounts>().unsent, back.len() as u64);
     let diagnostics = net.app(0).world().resource::<DiagnosticsStore>();
-    let shown = diagnostics.get(&NetDiagnosticsPlugin::EVENTS_UNSENT).and_then(|counted| counted.value());
+    let shown = diagnostics.get(&NetDiagnosticsPlugin::EVENTS_UNSENT).and_then(Diagnostic::value);
     assert_eq!(shown, Some(back.len() as f64));
     // There is room again.
     say(net.app(0), Target::Everyone, 9_999, None);

@@ -340,7 +340,7 @@ mod tests {
             let delivered = incoming.deliver().map(|(_, bytes)| bytes);
             assert_eq!(delivered, (!again).then(|| vec![number as u8].into()));
         }
-        let assembly = &incoming.channels[&Channel::Unordered];
+        let assembly = incoming.channels.get(&Channel::Unordered).expect("it has come");
         assert_eq!(
             (assembly.next, assembly.done.len()),
             (FIRST_NUMBER + 4, 0),

@@ -309,7 +309,7 @@ impl Game {
         let number = self.sent;
         let event = [HONK, QUIP, SPARK][to / 6 % 3];
         let entities: Vec<NetId> = self.net.session(peer).entities().collect();
-        let about = picked(&entities, to / 18).filter(|_| to % 5 > 0);
+        let about = picked(&entities, to / 18).filter(|_| !to.is_multiple_of(5));
         let sent = self.net.act(peer, |session| session.send_about(target, event, value(number), about.as_slice()));
         if sent.is_ok() {
             self.about.extend(about.map(|about| (number, about)));
