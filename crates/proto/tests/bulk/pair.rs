@@ -144,6 +144,15 @@ impl Pair {
         }
     }
 
+    /// Another connection takes the place of the one that there is: what is on its way is lost.
+    pub(crate) fn replace(&mut self) {
+        self.paths = [5, 6].map(|seed| Conditioner::new(self.conditions, seed));
+        for side in &mut self.sides {
+            side.bulk.handle(self.now, Input::Anew);
+        }
+        self.drain();
+    }
+
     pub(crate) fn connect(&mut self) {
         self.connected = true;
         for side in &mut self.sides {

@@ -127,10 +127,19 @@ fn closed(outputs: &[Output]) -> Option<(PeerId, CloseReason)> {
 
 fn sent(outputs: &[Output]) -> Vec<(PeerId, Signal)> {
     let sent = |output: &Output| match output {
-        Output::Send(ClientMessage::Signal { receiver, data }) => Some((*receiver, data.clone())),
+        Output::Send(ClientMessage::Signal { receiver, data }) => Some((*receiver, unmarked(data))),
         _ => None,
     };
     outputs.iter().filter_map(sent).collect()
+}
+
+/// The signal without what ours say to each other.
+fn unmarked(signal: &Signal) -> Signal {
+    match signal {
+        Signal::Offer(sdp) => Signal::Offer(Mark::take(sdp).1),
+        Signal::Answer(sdp) => Signal::Answer(Mark::take(sdp).1),
+        Signal::IceCandidate(_) => signal.clone(),
+    }
 }
 
 #[test]
@@ -398,8 +407,13 @@ fn the_reason_names_what_would_help() {
     let (all, relay) = (IceTransportPolicy::All, IceTransportPolicy::Relay);
     let without = verdict(&["host", "host", "srflx"], &["host"], all, false);
     let CloseReason::NoPath(NoPath::NoRelay(tried)) = &without else { panic!("{without:?}") };
-    assert!(tried.contains("here: 2 host, 1 reflexive; there: 1 host"), "{tried}");
-    assert!(matches!(verdict(&["host"], &["host"], all, true), CloseReason::NoPath(NoPath::RelayFailed(_))));
+    assert!(
+        tried.contains("here: 2 host, 1 reflexive; there: 1 host; STUN answered, no TURN server is named"),
+        "{tried}"
+    );
+    let silent = verdict(&["host"], &["host"], all, true);
+    let CloseReason::NoPath(NoPath::RelayFailed(tried)) = &silent else { panic!("{silent:?}") };
+    assert!(tried.contains("STUN gave no other address (2 named), TURN gave no other address (1 named)"), "{tried}");
     for (here, there) in [("relay", "host"), ("host", "relay")] {
         let reason = verdict(&[here], &[there], all, false);
         assert!(matches!(reason, CloseReason::NoPath(NoPath::RelayFailed(_))), "{reason:?}");
@@ -416,5 +430,6 @@ fn the_reason_names_what_would_help() {
     }
 }
 
+mod mending;
 mod relaying;
 mod resuming;

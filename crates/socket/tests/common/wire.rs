@@ -1,6 +1,13 @@
 //! A network between peers and a signaling server that can break.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -12,6 +19,7 @@ use tokio::{
 pub(crate) struct Wire {
     pub(crate) address: SocketAddr,
     cut: watch::Sender<u32>,
+    blocked: Arc<AtomicBool>,
     _task: JoinSet<()>,
 }
 
@@ -21,10 +29,15 @@ impl Wire {
         let address = listener.local_addr()?;
         let cut = watch::Sender::new(0);
         let cutter = Arc::new(cut.clone());
+        let blocked = Arc::new(AtomicBool::new(false));
+        let is_blocked = blocked.clone();
         let mut task = JoinSet::new();
         task.spawn(async move {
             let mut carried = JoinSet::new();
             while let Ok((mut near, _)) = listener.accept().await {
+                if is_blocked.load(Ordering::Relaxed) {
+                    continue;
+                }
                 let mut cut = cutter.subscribe();
                 carried.spawn(async move {
                     let Ok(mut far) = TcpStream::connect(server).await else { return };
@@ -35,10 +48,19 @@ impl Wire {
                 });
             }
         });
-        Ok(Self { address, cut, _task: task })
+        Ok(Self { address, cut, blocked, _task: task })
     }
 
     pub(crate) fn cut(&self) {
         self.cut.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Cuts all of them and lets nobody in, or everybody again.
+    #[allow(dead_code, reason = "not every test needs it")]
+    pub(crate) fn block(&self, blocked: bool) {
+        self.blocked.store(blocked, Ordering::Relaxed);
+        if blocked {
+            self.cut();
+        }
     }
 }
