@@ -10,6 +10,7 @@ use std::{
 use super::{
     Match,
     desk::{Desk, Waiting},
+    memory::Watch,
     report::Run,
     wire::{Findings, Order, Reached, Sent, parameter},
 };
@@ -34,6 +35,8 @@ pub(super) struct Players {
     pub(super) web: usize,
     pub(super) browser: Browser,
     pub(super) seconds: u32,
+    /// How many percent of what each sends are lost.
+    pub(super) loss: u32,
     pub(super) signaling: String,
     pub(super) program: PathBuf,
     /// For logs and browser profiles.
@@ -64,6 +67,7 @@ impl Players {
             (parameter::ROOM, format!("crossplay-{}", super::title(self.kind).replace(' ', "-"))),
             (parameter::TOPOLOGY, self.kind.topology().to_owned()),
             (parameter::TRANSPORT, self.transport.to_owned()),
+            (parameter::LOSS, self.loss.to_string()),
             (parameter::PEERS, (self.native + self.web).to_string()),
         ]
     }
@@ -114,7 +118,10 @@ pub(super) async fn play(players: &Players, mut desk: Desk) -> Result<Run> {
     }
     let limit = Duration::from_secs(u64::from(players.seconds)) + MEETING;
     let order = Order::Play { seconds: players.seconds };
+    let programs = names.iter().cloned().zip(running.iter().map(Running::id));
+    let watch = Watch::start(programs.collect(), Duration::from_secs(players.seconds.into()));
     let stopped = next(&mut desk, connected, &order, &names, limit, &mut running).await?;
+    let memory = watch.end();
 
     let mut sent = BTreeMap::new();
     for (name, peer) in &stopped {
@@ -133,7 +140,8 @@ pub(super) async fn play(players: &Players, mut desk: Desk) -> Result<Run> {
         peer.order(Order::Leave);
     }
     let kind = players.kind;
-    Ok(Run::of(kind.topology(), kind.host_kind(), players.transport, seconds_to_all_connected, &played))
+    let run = Run::of(kind.topology(), kind.host_kind(), players.transport, seconds_to_all_connected, &played);
+    Ok(run.with_memory(memory))
 }
 
 /// Gives everyone the same order and waits until they have all done it.
