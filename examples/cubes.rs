@@ -43,7 +43,9 @@ fn camera(mut commands: Commands) {
 }
 
 fn enter(player: On<PlayerEntered>, mut commands: Commands) {
-    commands.spawn((Pos::default(), Tint(player.color()), Move::default(), ControlledBy(player.id())));
+    // Each at another place, so that all are seen.
+    let xy = Vec2::from_angle(f32::from(player.slot())) * 150.0;
+    commands.spawn((Pos { xy }, Tint(player.color()), Move::default(), ControlledBy(player.id())));
 }
 
 fn read_keys(keys: Res<ButtonInput<KeyCode>>, mut mine: Query<&mut Move, With<Mine>>) {

@@ -71,9 +71,33 @@ pub fn plugin(app: &mut App) {
 }
 
 fn lay_out(mut commands: Commands) {
-    let node = |bottom| Node { position_type: PositionType::Absolute, left: px(16), bottom, ..default() };
-    commands.spawn((Lines, Node { flex_direction: FlexDirection::Column, ..node(px(44)) }));
-    commands.spawn((Prompt, Text::default(), TextFont::from_font_size(18.0), node(px(14))));
+    let column = Node { flex_direction: FlexDirection::Column, ..default() };
+    let bottom = Node {
+        position_type: PositionType::Absolute,
+        left: px(16),
+        right: px(16),
+        bottom: px(14),
+        row_gap: px(8),
+        ..column.clone()
+    };
+    // The newest lines are seen, however little room there is.
+    let lines = Node {
+        max_width: Val::Vw(60.0),
+        max_height: Val::Vh(25.0),
+        justify_content: JustifyContent::End,
+        overflow: Overflow::clip(),
+        ..column
+    };
+    commands.spawn(bottom).with_children(|bottom| {
+        bottom.spawn((Lines, lines));
+        let prompt = Node { min_height: px(22), ..default() };
+        bottom.spawn((Prompt, Text::default(), TextFont::from_font_size(18.0), wrap(), prompt));
+    });
+}
+
+/// Within words, too, since people type what they please.
+fn wrap() -> TextLayout {
+    TextLayout::linebreak(LineBreak::WordOrCharacter)
 }
 
 fn type_line(
@@ -171,7 +195,8 @@ fn show(
     log.bypass_change_detection().0.retain(|line| !fades(line));
     commands.entity(*lines).despawn_related::<Children>().with_children(|lines| {
         for (text, color, _) in &log.0 {
-            lines.spawn((Text::new(text), TextFont::from_font_size(17.0), TextColor(*color)));
+            let whole = Node { flex_shrink: 0.0, ..default() };
+            lines.spawn((Text::new(text), TextFont::from_font_size(17.0), TextColor(*color), wrap(), whole));
         }
     });
 }

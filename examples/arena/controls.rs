@@ -1,7 +1,7 @@
 //! From keys, mouse and fingers to what the pilot wants.
 
 use bevy::{input::touch::Touches, prelude::*, window::PrimaryWindow};
-use bevy_coplay::prelude::*;
+use bevy_coplay::{Conditions, prelude::*};
 
 use crate::{
     chat::Typing,
@@ -11,8 +11,18 @@ use crate::{
 
 pub fn plugin(app: &mut App) {
     app.init_resource::<Fingers>()
-        .add_systems(Update, fingers)
+        .add_systems(Update, (fingers, worsen))
         .add_systems(FixedPreUpdate, steer.in_set(NetSystems::Input));
+}
+
+/// N: what it would be like over the next worse network, for what this player sends.
+fn worsen(keys: Res<ButtonInput<KeyCode>>, typing: Res<Typing>, menu: Res<Menu>, mut paths: ResMut<LinkConditions>) {
+    if keys.just_pressed(KeyCode::KeyN) && !typing.is_on() && !menu.is_open() {
+        let presets = Conditions::presets();
+        let now = presets.iter().position(|(_, preset)| *preset == paths.0);
+        let next = now.map_or(0, |now| (now + 1) % presets.len());
+        paths.0 = presets.get(next).map_or(Conditions::PERFECT, |(_, preset)| *preset);
+    }
 }
 
 /// Left half of the screen: a stick. Right half: aim and fire.

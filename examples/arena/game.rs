@@ -66,6 +66,14 @@ pub struct Bolt {
     pub color: Color,
 }
 
+impl Bolt {
+    /// Where it is when it has flown for so many seconds; `None` beyond the walls.
+    pub fn at(&self, seconds: f32) -> Option<Vec2> {
+        let at = self.start + self.direction * BOLT_SPEED * seconds;
+        at.abs().cmple(HALF).all().then_some(at)
+    }
+}
+
 /// How long a bolt has flown on this peer's screen, in seconds.
 #[derive(Component, Default)]
 pub struct Flight {
@@ -221,11 +229,11 @@ fn shoot(
     }
 }
 
-fn fly_bolts(mut bolts: Query<(Entity, &mut Flight, Has<Owned>)>, time: Res<Time>, mut commands: Commands) {
-    for (bolt, mut flight, owned) in &mut bolts {
+fn fly_bolts(mut bolts: Query<(Entity, &Bolt, &mut Flight, Has<Owned>)>, time: Res<Time>, mut commands: Commands) {
+    for (entity, bolt, mut flight, owned) in &mut bolts {
         flight.seconds += time.delta_secs();
-        if owned && flight.seconds > BOLT_SECONDS {
-            commands.entity(bolt).despawn();
+        if owned && (flight.seconds > BOLT_SECONDS || bolt.at(flight.seconds).is_none()) {
+            commands.entity(entity).despawn();
         }
     }
 }
@@ -237,7 +245,7 @@ fn meet_bolts(
 ) {
     for (ship, body, mut pilot, mut drift, mut guns) in &mut ships {
         for (entity, bolt, mut flight) in &mut bolts {
-            let at = bolt.start + bolt.direction * BOLT_SPEED * flight.seconds;
+            let Some(at) = bolt.at(flight.seconds) else { continue };
             let misses = flight.spent || flight.seconds > BOLT_SECONDS || at.distance(body.at) > SHIP_RADIUS + 6.0;
             if pilot.down || bolt.by == Some(ship) || misses {
                 continue;

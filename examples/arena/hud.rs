@@ -1,7 +1,7 @@
 //! What is written around the arena: how to join, who is there, how far away they are and by which path.
 
 use bevy::prelude::*;
-use bevy_coplay::prelude::*;
+use bevy_coplay::{Conditions, prelude::*};
 
 use crate::{chat::peer_name, game::Pilot};
 
@@ -27,22 +27,29 @@ struct Title;
 struct Scores;
 
 fn lay_out(mut commands: Commands) {
-    let corner = |top, left, right| Node { position_type: PositionType::Absolute, top, left, right, ..default() };
-    commands.spawn((
-        Title,
-        Text::default(),
-        TextFont::from_font_size(18.0),
-        TextColor(DIM),
-        corner(px(12), px(16), Val::Auto),
-    ));
-    commands.spawn((
-        Scores,
-        Node {
-            flex_direction: FlexDirection::Column,
-            align_items: AlignItems::End,
-            ..corner(px(12), Val::Auto, px(16))
-        },
-    ));
+    // In a narrow window the score goes below the title.
+    let top = Node {
+        position_type: PositionType::Absolute,
+        top: px(12),
+        left: px(16),
+        right: px(16),
+        flex_wrap: FlexWrap::Wrap,
+        align_items: AlignItems::Start,
+        align_content: AlignContent::Start,
+        column_gap: px(16),
+        row_gap: px(8),
+        ..default()
+    };
+    let score = Node {
+        flex_direction: FlexDirection::Column,
+        align_items: AlignItems::End,
+        margin: UiRect::left(Val::Auto),
+        ..default()
+    };
+    commands.spawn(top).with_children(|top| {
+        top.spawn((Title, Text::default(), TextFont::from_font_size(18.0), TextColor(DIM)));
+        top.spawn((Scores, score));
+    });
 }
 
 fn failed(failure: On<RoomFailed>, mut problem: ResMut<Problem>) {
@@ -53,6 +60,7 @@ fn title(
     room: Res<Room>,
     state: Res<State<RoomState>>,
     problem: Res<Problem>,
+    paths: Res<LinkConditions>,
     mut title: Single<&mut Text, With<Title>>,
 ) {
     let text = match (state.get(), &problem.0) {
@@ -62,7 +70,13 @@ fn title(
                 Topology::Host if room.is_leader() => "you host",
                 Topology::Host => "hosted",
             };
-            format!("join code  {}   ({role})\nmove WASD   aim mouse   fire click   chat Enter   room Tab", room.code())
+            let worse =
+                if paths.0 == Conditions::PERFECT { String::new() } else { format!("\nsends as over {}", paths.0) };
+            // A code has no small letters; a name that has some is found as it is written.
+            let named = room.code().chars().any(|letter| letter.is_ascii_lowercase());
+            let what = if named { "room" } else { "join code" };
+            let keys = "move WASD   aim mouse   fire click\nchat Enter   room Tab   network N";
+            format!("{what}  {}   ({role})\n{keys}{worse}", room.code())
         }
         (RoomState::Joining, None) => "joining the room ...".to_owned(),
         (RoomState::Offline, None) => "offline".to_owned(),

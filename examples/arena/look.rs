@@ -3,7 +3,7 @@
 use bevy::{camera::ScalingMode, prelude::*};
 
 use crate::{
-    game::{BOLT_SPEED, Body, Bolt, FULL_SHIELD, Flight, HALF, Pilot, SHIP_RADIUS},
+    game::{Body, Bolt, FULL_SHIELD, Flight, HALF, Pilot, SHIP_RADIUS},
     orbs::{Kind, ORB_RADIUS, Orb},
 };
 
@@ -159,10 +159,12 @@ fn show_pilots(
     }
 }
 
-fn place_bolts(mut bolts: Query<(&Bolt, &Flight, &mut Transform)>) {
-    for (bolt, flight, mut transform) in &mut bolts {
-        let at = bolt.start + bolt.direction * BOLT_SPEED * flight.seconds;
-        transform.translation = at.extend(0.5);
+fn place_bolts(mut bolts: Query<(&Bolt, &Flight, &mut Transform, &mut Visibility)>) {
+    for (bolt, flight, mut transform, mut visibility) in &mut bolts {
+        let at = bolt.at(flight.seconds);
+        transform.translation = at.unwrap_or(bolt.start).extend(0.5);
+        // Its owner takes it away when it is at the wall; until we hear of that, it is not seen beyond.
+        visibility.set_if_neq(if at.is_some() { Visibility::Inherited } else { Visibility::Hidden });
     }
 }
 

@@ -1,6 +1,6 @@
 //! A top-down shoot-out for a minute or for an evening: native, in the browser, or headless with bots.
 //!
-//! What you should see: ships in the colours of their players, a join code at the top, the score with each player's
+//! What you should see: ships in the colours of their players, the room's name or join code at the top, the score with each player's
 //! ping and path at the right, and a chat line at the bottom. Without a room in the options, a menu comes first.
 
 #![allow(unreachable_pub, reason = "in a game of one program, `pub` is shorter and says the same")]

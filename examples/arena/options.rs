@@ -11,8 +11,8 @@ const HELP: &str = "arena: a coplay example game
 
   (none of the next)  a menu: public rooms, quick match, codes; without a window the room 'arena'
   --room NAME         meet in this room, or make it
-  --join CODE         meet in the room with this code, if it is there; small letters will do
-  --new               make a new room; its code is shown at the top
+  --join CODE|NAME    meet in the room with this code, in small letters too, or of this name, if it is there
+  --new               make a new room; its code is shown at the top, and in the log
   --quick N           play with the next N-1 players who want that, too
   --public            put the room, if it is made, into the public list
   --password WORD     the room's password

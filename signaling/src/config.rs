@@ -237,6 +237,10 @@ pub struct Timing {
     pub kicked: Duration,
     /// For a peer that waits for a match to prove that it is there. Default 2 s.
     pub proof: Duration,
+    /// For the seat of one who left a match before it was made an offer, or made one, to be given to the next who wants the
+    /// same, from when others of the match were, or from when somebody came last. Until there is an offer it is kept as
+    /// long as the room is there. Default 60 s.
+    pub backfill: Duration,
 }
 
 impl Default for Timing {
@@ -253,6 +257,7 @@ impl Default for Timing {
             resume: Duration::from_secs(10),
             kicked: Duration::from_secs(60),
             proof: Duration::from_secs(2),
+            backfill: Duration::from_secs(60),
         }
     }
 }

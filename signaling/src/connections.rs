@@ -67,6 +67,7 @@ impl Connections {
                 }
             };
             if open(&mut serving) >= limits.connections as usize {
+                tracing::debug!(%from, "turned away: too many connections that are no WebSocket");
                 metrics.connections_refused.add("all", 1);
                 continue;
             }
@@ -75,6 +76,7 @@ impl Connections {
                 false => match self.guard.addresses.connect(from.ip(), Instant::now()) {
                     Some(counted) => Some(counted),
                     None => {
+                        tracing::debug!(%from, "turned away: too many connections of its address");
                         metrics.connections_refused.add("address", 1);
                         continue;
                     }
@@ -108,7 +110,11 @@ impl Connections {
             Ok(Ok(stream)) => self.http(stream, from).await,
             failed => {
                 self.rules.metrics.tls_failures.add(1);
-                tracing::debug!(%from, error = ?failed.map(|_| ()), "no TLS");
+                let error = match failed {
+                    Ok(Err(error)) => error.to_string(),
+                    _ => "it took too long".to_owned(),
+                };
+                tracing::debug!(%from, error, "no TLS");
             }
         }
     }

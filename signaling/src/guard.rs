@@ -1,6 +1,10 @@
 //! Who is let to the door? Asked of each request for a WebSocket, before anything is done for it.
 
-use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use axum::http::HeaderMap;
 use coplay_proto::signal::{
@@ -29,10 +33,13 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Who comes over a connection from `from` (unknown where another server accepted it), if that address does not
-    /// come too often and its page may be here.
-    pub(crate) fn visit(&self, from: Option<SocketAddr>, headers: &HeaderMap) -> Result<Visitor, SignalError> {
-        let address = from.map(|from| self.proxies.client(from, headers));
+    /// The address of who comes over a connection from `from`; unknown where another server accepted it.
+    pub(crate) fn client(&self, from: Option<SocketAddr>, headers: &HeaderMap) -> Option<IpAddr> {
+        from.map(|from| self.proxies.client(from, headers))
+    }
+
+    /// Who comes from an address, if that does not come too often and its page may be here.
+    pub(crate) fn visit(&self, address: Option<IpAddr>, headers: &HeaderMap) -> Result<Visitor, SignalError> {
         let visitor = self.addresses.visit(address, Instant::now()).ok_or(SignalError::TooMuch)?;
         self.origins.check(headers)?;
         Ok(visitor)

@@ -1,6 +1,9 @@
 //! Which HTTP requests are answered, and when does one become a WebSocket?
 
-use std::{net::SocketAddr, pin::Pin, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::{
     Json, Router,
@@ -15,6 +18,7 @@ use axum::{
 use coplay_proto::signal::{SUBPROTOCOL, SignalError, lobby::Credentials};
 use tokio::sync::Semaphore;
 use tower_service::Service;
+use tracing::{Instrument, field};
 
 use crate::{
     MetricsAccess,
@@ -85,9 +89,9 @@ impl Door {
             .with_state(door)
     }
 
-    /// Finds a peer its place, if it may have one.
-    async fn admit(&self, parts: &Parts, offered: &[String]) -> Result<Admitted, SignalError> {
-        let visitor = self.guard.visit(source(parts), &parts.headers)?;
+    /// Finds a peer from an address its place, if it may have one.
+    async fn admit(&self, parts: &Parts, offered: &[String], from: Option<IpAddr>) -> Result<Admitted, SignalError> {
+        let visitor = self.guard.visit(from, &parts.headers)?;
         if self.rules.is_stopping() {
             return Err(SignalError::Stopping);
         }
@@ -130,19 +134,25 @@ enum Admitted {
 }
 
 impl Admitted {
-    /// Serves its WebSocket. What each kind needs is in a box of its own, or all would take as much as the largest.
-    fn serve(self, socket: WebSocket, coplay: bool, rules: Arc<Rules>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    /// Has its WebSocket served, in a task of its own: the one in which the connection became a WebSocket has places for
+    /// all that took, and each kind needs another size.
+    fn serve(self, socket: WebSocket, coplay: bool, rules: Arc<Rules>) {
         match self {
             Self::Room(entry) => {
                 rules.metrics.joins.add(if coplay { "coplay" } else { "matchbox" }, 1);
-                Box::pin(peer::serve(socket, *entry, coplay, rules))
+                peer::serve(socket, entry, coplay, rules);
             }
-            Self::Lobbies(counted, lobbies) => Box::pin(async move {
-                browse::serve(Line::new(socket, rules), lobbies).await;
-                drop(counted);
-            }),
+            Self::Lobbies(counted, lobbies) => {
+                let browsing = async move {
+                    tracing::debug!("looks at the public list");
+                    browse::serve(Line::new(socket, rules), lobbies).await;
+                    drop(counted);
+                };
+                tokio::spawn(browsing.in_current_span());
+            }
             Self::Match(ticket, share) => {
-                Box::pin(waiting::serve(Line::new(socket, rules.clone()), ticket, rules, share))
+                let waiting = waiting::serve(Line::new(socket, rules.clone()), ticket, rules, share);
+                tokio::spawn(waiting.in_current_span());
             }
         }
     }
@@ -195,9 +205,15 @@ async fn enter(State(door): State<Door>, request: Request) -> Response {
             }
         };
     }
+    // What is logged of a peer says whose it is. The query, which may have a ticket in it, is not logged.
+    let from = door.guard.client(source(&parts), &parts.headers);
+    let span = tracing::debug_span!("peer", from = from.map(field::display), id = field::Empty, room = field::Empty);
     let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
         Ok(upgrade) => upgrade,
-        Err(rejection) => return rejection.into_response(),
+        Err(rejection) => {
+            tracing::debug!(parent: &span, error = rejection.to_string(), "does not ask for a WebSocket as it should");
+            return rejection.into_response();
+        }
     };
     let offered: Vec<String> =
         upgrade.requested_protocols().filter_map(|protocol| Some(protocol.to_str().ok()?.to_owned())).collect();
@@ -212,15 +228,21 @@ async fn enter(State(door): State<Door>, request: Request) -> Response {
     // Before the WebSocket is there, so that who does not speak our subprotocol is refused by an HTTP status. If it
     // never comes to be, the seat is dropped.
     let (refusals, rules) = (door.refusals.clone(), door.rules.clone());
-    match door.admit(&parts, &offered).await {
-        Ok(admitted) => upgrade.on_upgrade(move |socket| admitted.serve(socket, coplay, rules)),
-        Err(error) => match refusals.try_acquire_owned() {
-            Ok(permit) if coplay => upgrade.on_upgrade(move |socket| peer::refuse(socket, error, permit, rules)),
-            _ => {
-                rules.metrics.refused(&error);
-                refusal(&error, coplay)
+    match door.admit(&parts, &offered, from).instrument(span.clone()).await {
+        Ok(admitted) => upgrade.on_upgrade(move |socket| {
+            let serve = async move { admitted.serve(socket, coplay, rules) };
+            serve.instrument(span)
+        }),
+        Err(error) => {
+            tracing::debug!(parent: &span, path = parts.uri.path(), error = error.to_string(), "is not let in");
+            match refusals.try_acquire_owned() {
+                Ok(permit) if coplay => upgrade.on_upgrade(move |socket| peer::refuse(socket, error, permit, rules)),
+                _ => {
+                    rules.metrics.refused(&error);
+                    refusal(&error, coplay)
+                }
             }
-        },
+        }
     }
 }
 

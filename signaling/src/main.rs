@@ -24,6 +24,8 @@ use crate::{guarding::Guarding, relaying::Relaying};
 mod file;
 #[path = "main/guarding.rs"]
 mod guarding;
+#[path = "main/listen.rs"]
+mod listen;
 #[path = "main/relaying.rs"]
 mod relaying;
 
@@ -32,9 +34,9 @@ const TURN_TTL: Duration = Duration::from_secs(3600);
 
 /// Signaling for coplay and matchbox_socket 0.15: peers meet in rooms at ws://HOST:PORT/ROOM, and connect directly.
 ///
-/// When it listens, it prints one line: "listening on ws://ADDRESS:PORT". It stops on SIGINT and SIGTERM, and reads its
-/// certificate anew on SIGHUP. Every option can be given by its environment variable, or in the file of --config, as well:
-/// the command line beats the environment, and that beats the file.
+/// When it listens, it prints one line: "listening on 0.0.0.0:3536 (all interfaces): ws://127.0.0.1:3536 on this machine".
+/// It stops on SIGINT and SIGTERM, and reads its certificate anew on SIGHUP. Every option can be given by its environment
+/// variable, or in the file of --config, as well: the command line beats the environment, and that beats the file.
 #[derive(Debug, Parser)]
 #[allow(clippy::doc_markdown, reason = "the comments are what --help prints")]
 #[command(name = "coplay-signaling", version)]
@@ -43,14 +45,20 @@ struct Options {
     /// A file of options (TOML): their long names without the dashes, such as listen = "0.0.0.0:3536"
     #[arg(long, env = "COPLAY_CONFIG", value_name = "FILE")]
     config: Option<String>,
-    /// Where to listen for WebSockets (TCP); port 0 takes any that is free
-    #[arg(long, env = "COPLAY_LISTEN", value_name = "ADDRESS:PORT", default_value_t = every_address())]
+    /// Where to listen for WebSockets (TCP): at HOST:PORT, or with PORT alone at all IPv4 addresses; port 0 takes any that is free
+    #[arg(
+        long,
+        env = "COPLAY_LISTEN",
+        value_name = "HOST:PORT",
+        value_parser = listen::address,
+        default_value_t = every_address()
+    )]
     listen: SocketAddr,
     /// A folder with index.html, to serve to whoever opens this server's address in a browser: the game's page, say
     #[arg(long, env = "COPLAY_PAGE", value_name = "FOLDER")]
     page: Option<PathBuf>,
     /// Where the embedded STUN server listens (UDP) [default: as --listen]
-    #[arg(long, env = "COPLAY_STUN", value_name = "ADDRESS:PORT")]
+    #[arg(long, env = "COPLAY_STUN", value_name = "HOST:PORT", value_parser = listen::address)]
     stun: Option<SocketAddr>,
     /// Do without the embedded STUN server
     #[arg(long, env = "COPLAY_NO_STUN", conflicts_with = "stun")]
@@ -128,7 +136,7 @@ async fn run(mut options: Options) -> Result<(), Box<dyn Error>> {
         tokio::spawn(reload_on_hangup(tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?, reload));
     }
     let mut out = std::io::stdout();
-    writeln!(out, "listening on {}", signaling.url())?;
+    writeln!(out, "listening on {}", signaling.listening())?;
     out.flush()?;
     tokio::select! {
         () = signaling.serve(first.next()) => (),

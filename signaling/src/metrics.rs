@@ -90,6 +90,7 @@ pub(crate) struct Metrics {
     /// Pairs that began to relay by WebSocket.
     pub(crate) relay_pairs: Counter,
     unrelayed: Counters,
+    /// Ends of connections, as those that speak our dialect report them: two for most pairs.
     paths: Counters,
     failures: Counters,
     /// Connections turned away before they asked anything, by why.
@@ -174,8 +175,10 @@ impl Metrics {
         text.one("counter", "relayed_frames_total", "Frames of games relayed by WebSocket.", frames);
         text.many("relay_dropped_total", "Frames that were to be relayed, by why not.", "why", &self.unrelayed.all());
         text.one("counter", "relay_pairs_total", "Pairs relayed by WebSocket.", self.relay_pairs.get());
-        text.many("connected_total", "Connections between peers, as they report them.", "path", &self.paths.all());
-        text.many("failed_total", "Connections that failed, as peers report them.", "code", &self.failures.all());
+        let ends = "Ends of connections between peers, by path: each of the two reports its own, matchbox peers none.";
+        text.many("connected_ends_total", ends, "path", &self.paths.all());
+        let ends = "Ends of connections that failed, by code: each of the two reports its own, matchbox peers none.";
+        text.many("failed_ends_total", ends, "code", &self.failures.all());
         let refused = self.connections_refused.all();
         text.many("connections_refused_total", "Connections closed at once, by why.", "why", &refused);
         text.one("counter", "accept_errors_total", "Connections not accepted.", self.accept_errors.get());
@@ -261,8 +264,8 @@ mod tests {
             "coplay_refusals_total{error=\"too_much\"} 1",
             "coplay_signals_total{kind=\"answer\"} 1",
             "coplay_signals_dropped_total{why=\"role\"} 1",
-            "coplay_connected_total{path=\"srflx\"} 1",
-            "coplay_failed_total{code=\"no_answer\"} 1",
+            "coplay_connected_ends_total{path=\"srflx\"} 1",
+            "coplay_failed_ends_total{code=\"no_answer\"} 1",
             "coplay_relayed_bytes_total{via=\"turn\"} 1001",
             "coplay_turn_allocations 3",
             "# TYPE coplay_stopping gauge",

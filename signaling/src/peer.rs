@@ -1,6 +1,6 @@
 //! What happens on one WebSocket, from the greeting to the closing?
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, watch},
     time::{Instant, sleep_until, timeout},
 };
-use tracing::Instrument;
+use tracing::{Instrument, Span, field};
 
 use crate::{
     Limits, Timing,
@@ -67,6 +67,7 @@ pub(crate) enum End {
 
 const TOO_SLOW: End = End::Closed(close::TOO_SLOW, "signaling sent more than was read");
 const STUCK: End = End::Stalled(close::TOO_SLOW, "the peer did not read");
+const RECALLED: &str = "the peer came back by another connection";
 const SILENT: End = End::Stalled(close::SILENT, "nothing was heard from the peer");
 
 impl End {
@@ -76,22 +77,39 @@ impl End {
     }
 }
 
-/// Carries what the room says to the peer and the other way, until one of them ends it.
-pub(crate) async fn serve(mut socket: WebSocket, mut entry: Entry, coplay: bool, rules: Arc<Rules>) {
-    let Some((seat, inbox, greeting)) = entry.parts() else { return };
-    let peer = seat.peer();
-    let span = tracing::debug_span!("peer", id = %peer);
-    let end = exchange(&mut socket, seat, inbox, greeting, coplay, &rules).instrument(span).await;
-    tracing::debug!(%peer, ?end, "a peer is gone");
-    // The others hear of it now, and not when the closing is through.
-    let place = match end.may_come_back() {
-        // It takes its place along, so that who is away is counted.
-        true => entry.lost(),
-        false => entry.leave(),
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone => f.write_str("the peer closed it"),
+            Self::Lost => f.write_str("the connection broke"),
+            Self::Refused(error) => write!(f, "refused: {error}"),
+            Self::Closed(code, reason) | Self::Stalled(code, reason) => write!(f, "{reason} ({code})"),
+            Self::Recalled => f.write_str(RECALLED),
+        }
+    }
+}
+
+/// Starts a task that carries what the room says to the peer and the other way, until one of them ends it. What is logged
+/// meanwhile is within the span of whoever calls this, which has fields for the id and the room.
+pub(crate) fn serve(mut socket: WebSocket, mut entry: Box<Entry>, coplay: bool, rules: Arc<Rules>) {
+    // No function with arguments: its future would have places for two of each, and it is as long there as the peer.
+    let serving = async move {
+        let Some((seat, inbox, greeting)) = entry.parts() else { return };
+        Span::current().record("id", field::display(seat.peer())).record("room", seat.room());
+        tracing::debug!(coplay, back = greeting.is_some(), "is in a room");
+        let end = exchange(&mut socket, seat, inbox, greeting, coplay, &rules).await;
+        tracing::debug!(why = end.to_string(), "is closed");
+        // The others hear of it now, and not when the closing is through.
+        let place = match end.may_come_back() {
+            // It takes its place along, so that who is away is counted.
+            true => entry.lost(),
+            false => entry.leave(),
+        };
+        // In a box, so that no room is kept for it as long as the peer is there.
+        Box::pin(finish(socket, end, coplay, &rules)).await;
+        drop(place);
     };
-    // In a box, so that no room is kept for it as long as the peer is there.
-    Box::pin(finish(socket, end, coplay, &rules)).await;
-    drop(place);
+    tokio::spawn(serving.in_current_span());
 }
 
 /// Says `error` to a peer with the subprotocol that was not let in, and closes its WebSocket.
@@ -274,7 +292,7 @@ async fn finish(mut socket: WebSocket, end: End, coplay: bool, rules: &Rules) {
     }
     let (code, reason, error) = match end {
         End::Gone | End::Lost => (None, String::new(), None),
-        End::Recalled => (Some(close::NORMAL), "the peer came back by another connection".to_owned(), None),
+        End::Recalled => (Some(close::NORMAL), RECALLED.to_owned(), None),
         End::Closed(code, reason) | End::Stalled(code, reason) => (Some(code), reason.to_owned(), None),
         End::Refused(error) => (Some(close::REFUSED + wire::status(&error).as_u16()), error.to_string(), Some(error)),
     };

@@ -18,7 +18,7 @@ use crate::{
     lobby::Lobbies,
     metrics::Metrics,
     peer::outbox::outbox,
-    quick::Queue,
+    quick::{Backfill, Queue},
     room::{self, Command, Entry, Join, Kept, Resume, group::Newcomer},
     secrets::Secrets,
     shares::{PerAddress, Share},
@@ -160,7 +160,7 @@ impl Registry {
     /// Opens a new room with all of these in it. It is on nobody's account of rooms made: each of them asked to join, which
     /// is counted, and has one of the places of its address; and who came first, which was chance, could by an account that
     /// is empty keep the others from a match that is complete.
-    pub(crate) fn open_for(self: &Arc<Self>, joins: Vec<Join>) {
+    pub(crate) fn open_for(self: &Arc<Self>, joins: Vec<Join>, backfill: Backfill) {
         let mut rooms = self.lock();
         if rooms.len() >= self.limits.rooms as usize {
             for join in joins {
@@ -169,7 +169,7 @@ impl Registry {
             return;
         }
         let key = fresh(&rooms);
-        if let Some(room) = room::open(key.clone(), self.clone(), joins) {
+        if let Some(room) = room::open(key.clone(), self.clone(), joins, Some(backfill)) {
             self.metrics.matches.add(1);
             rooms.insert(key, room);
         }
@@ -203,7 +203,7 @@ impl Registry {
             hash_map::Entry::Vacant(_) if count >= self.limits.rooms as usize => Err(SignalError::ServerFull),
             hash_map::Entry::Vacant(_) if !visitor.may_open_room() => Err(SignalError::TooMuch),
             hash_map::Entry::Vacant(place) => {
-                if let Some(room) = room::open(place.key().clone(), self.clone(), vec![join]) {
+                if let Some(room) = room::open(place.key().clone(), self.clone(), vec![join], None) {
                     place.insert(room);
                 }
                 Ok(None)

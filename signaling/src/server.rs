@@ -14,12 +14,16 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
+use tracing::field;
 
 use crate::{
     Config, MetricsAccess, Relays, Stun, Timing, TlsError, TlsReload, addresses::Addresses as Book,
     connections::Connections, drain::Drain, guard::Guard, http::Door, ice::IceServers, metrics::Metrics, peer::Rules,
     registry::Registry, relay::Total, stun, ticket::MIN_TICKET_SECRET, tls::Tls, turn::TurnServer,
 };
+
+/// The first port that everybody may listen at, where the system does not say otherwise.
+const PRIVILEGED: u16 = 1024;
 
 /// A signaling server that has its addresses, and serves nobody yet.
 #[derive(Debug)]
@@ -60,6 +64,18 @@ pub enum StartError {
         "cannot listen at {address} ({source}): choose an address of this machine with --listen, such as 0.0.0.0:3536"
     )]
     Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The port is one of those below 1024, which not everybody may listen at.
+    #[error(
+        "cannot listen at {address} ({source}): ports below 1024 are for root. Let systemd give the right (the unit \
+         coplay-signaling.service in signaling/deploy does), or give it to the program, `sudo setcap \
+         cap_net_bind_service=+ep FILE` (again after each build), or run it as root; or choose a port from 1024 on"
+    )]
+    Privileged {
         /// Where.
         address: SocketAddr,
         /// Why.
@@ -198,6 +214,12 @@ impl Signaling {
         self.addresses.url()
     }
 
+    /// Where it listens, and by which URL this machine reaches it, for a person to read:
+    /// `0.0.0.0:3536 (all interfaces): ws://127.0.0.1:3536 on this machine`.
+    pub fn listening(&self) -> String {
+        self.addresses.listening()
+    }
+
     /// The embedded TURN server, if there is one.
     pub fn relays(&self) -> Option<&Relays> {
         self.door.registry.relays()
@@ -221,7 +243,10 @@ impl Signaling {
     /// [`Timing::close`](crate::Timing::close) later.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
         let Self { listener, metrics, stun, turn, tls, addresses, door } = self;
-        tracing::info!(at = %addresses.url(), stun = ?addresses.stun, metrics = ?addresses.metrics, "signaling serves");
+        let [stun_at, metrics_at] = [addresses.stun, addresses.metrics].map(|at| at.map(field::display));
+        tracing::info!(
+            listen = %addresses.signaling, tls = addresses.tls, stun = stun_at, metrics = metrics_at, "signaling serves"
+        );
         if !addresses.signaling.ip().is_loopback() && !door.registry.can_relay() {
             tracing::warn!(
                 "no TURN server is configured: two players whose networks let no direct connection through (one pair \
@@ -302,13 +327,27 @@ impl Addresses {
         let scheme = if self.tls { "wss" } else { "ws" };
         format!("{scheme}://{}", SocketAddr::new(ip, self.signaling.port()))
     }
+
+    fn listening(&self) -> String {
+        let (at, url) = (self.signaling, self.url());
+        match at.ip() {
+            ip if ip.is_unspecified() => format!("{at} (all interfaces): {url} on this machine"),
+            ip if ip.is_loopback() => format!("{at} (this machine only): {url}"),
+            _ => format!("{at}: {url}"),
+        }
+    }
 }
 
 fn refused(address: SocketAddr, source: io::Error) -> StartError {
     match source.kind() {
         io::ErrorKind::AddrInUse => StartError::PortInUse { address },
+        _ if is_privileged(address, &source) => StartError::Privileged { address, source },
         _ => StartError::Listen { address, source },
     }
+}
+
+fn is_privileged(address: SocketAddr, error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied && (1..PRIVILEGED).contains(&address.port())
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -342,6 +381,46 @@ async fn bind_stun(stun: Stun, signaling: SocketAddr) -> Result<Option<UdpSocket
     };
     match UdpSocket::bind(address).await {
         Ok(socket) => Ok(Some(socket)),
+        Err(source) if is_privileged(address, &source) => Err(StartError::Privileged { address, source }),
         Err(source) => Err(StartError::Stun { address, source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listening(address: &str, tls: bool) -> String {
+        let signaling = address.parse().unwrap();
+        Addresses { signaling, stun: None, metrics: None, tls }.listening()
+    }
+
+    #[test]
+    fn it_says_who_can_reach_it_and_how_this_machine_does() {
+        assert_eq!(
+            listening("0.0.0.0:3536", false),
+            "0.0.0.0:3536 (all interfaces): ws://127.0.0.1:3536 on this machine"
+        );
+        assert_eq!(listening("[::]:443", true), "[::]:443 (all interfaces): wss://[::1]:443 on this machine");
+        assert_eq!(listening("127.0.0.1:3536", false), "127.0.0.1:3536 (this machine only): ws://127.0.0.1:3536");
+        assert_eq!(listening("192.0.2.1:4443", true), "192.0.2.1:4443: wss://192.0.2.1:4443");
+    }
+
+    #[test]
+    fn what_to_do_about_a_port_depends_on_what_is_wrong_with_it() {
+        let said = |address: &str, kind: io::ErrorKind| refused(address.parse().unwrap(), kind.into()).to_string();
+        let privileged = said("0.0.0.0:443", io::ErrorKind::PermissionDenied);
+        for what in ["0.0.0.0:443", "root", "setcap cap_net_bind_service=+ep", "coplay-signaling.service"] {
+            assert!(privileged.contains(what), "{what}: {privileged}");
+        }
+        assert!(!privileged.contains("address of this machine"), "{privileged}");
+        for (address, kind, what) in [
+            ("0.0.0.0:443", io::ErrorKind::AddrInUse, "is in use"),
+            ("192.0.2.1:443", io::ErrorKind::AddrNotAvailable, "an address of this machine"),
+            ("0.0.0.0:3536", io::ErrorKind::PermissionDenied, "an address of this machine"),
+        ] {
+            let error = said(address, kind);
+            assert!(error.contains(what) && !error.contains("setcap"), "{address}: {error}");
+        }
     }
 }

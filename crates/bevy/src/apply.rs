@@ -110,7 +110,7 @@ fn admitted(world: &mut World, member: MemberId) {
     let topology = world.resource::<Net>().topology;
     let room = &mut *world.resource_mut::<Room>();
     (room.me, room.member, room.leader) = (me, Some(member), leader);
-    tracing::debug!("joined {} as {me}, in slot {}", room.code, member.slot);
+    tracing::info!("in room {} at {}, as {me} in slot {}", room.code, room.server, member.slot);
     room::set_state(world, RoomState::Joined);
     if topology == Topology::Host && !leads {
         // Here the host makes the player's entities. Those of the game that went on offline would be a second set.

@@ -19,6 +19,7 @@ use coplay_socket::{IceTransportPolicy, Network, NetworkConfig, RelayPolicy, Soc
 use crate::{
     blob_policy::BlobPolicy,
     blobs::Blobs,
+    conditions::Applied,
     net::{Clock, Links, Net},
     registry,
     relay::Relay,
@@ -76,6 +77,10 @@ impl JoinRoom {
     ///
     /// Until there are enough, [`RoomState`] is `Joining`, and [`MatchWaiting`](crate::MatchWaiting) says how many wait;
     /// [`LeaveRoom`] waits no more. It needs `coplay-signaling`: a `matchbox_server` knows no such thing.
+    ///
+    /// `Joined` does not say that all of them are there: one may leave just as the match is made. Its seat goes to the next
+    /// who asks for the same, until some time after the others began to play. So a game may see `Joined` with fewer players
+    /// than it asked for, and [`PeerJoined`](crate::PeerJoined) later, and waits with its start for as many as it needs.
     pub fn quick_match(players: u16) -> Self {
         Self { way: Way::QuickMatch(players), ..Self::new_room() }
     }
@@ -234,7 +239,7 @@ impl JoinRoom {
     }
 
     fn url(&self) -> String {
-        let server = self.signaling.clone().unwrap_or_else(coplay_socket::default_signaling_url);
+        let server = self.server();
         if let Way::QuickMatch(players) = self.way {
             let Listing { game, version, .. } = self.listing.clone();
             return QuickMatch { game, version, size: players.into(), topology: self.topology }.url(&server);
@@ -260,6 +265,11 @@ impl JoinRoom {
         }
         self.listing.append_to(&mut url);
         url
+    }
+
+    /// The signaling server.
+    fn server(&self) -> String {
+        self.signaling.clone().unwrap_or_else(coplay_socket::default_signaling_url)
     }
 
     /// How many players the room takes.
@@ -354,13 +364,14 @@ pub(crate) fn join(world: &mut World, asked: &JoinRoom) {
     tracing::debug!("joining {url}");
     let (bulk, shelf) = (world.resource::<BlobPolicy>().config(), world.resource::<Blobs>().shelf.clone());
     let links = NetworkConfig { link: LinkConfig::default(), bulk, shelf };
+    let conditions = world.resource::<Applied>();
     let network = match &asked.connect {
         None => {
             let socket = coplay_socket::connect(SocketConfig { url, ..asked.socket.clone() });
-            Network::start(socket, links)
+            Network::start(conditions.to(socket), links)
         }
         Some(connect) if connect.inline => Network::inline((connect.socket)(&url), links),
-        Some(connect) => Network::start((connect.socket)(&url), links),
+        Some(connect) => Network::start(conditions.to((connect.socket)(&url)), links),
     };
     let net = &mut *world.resource_mut::<Net>();
     net.session = Some(Session::new(now, config));
@@ -371,6 +382,7 @@ pub(crate) fn join(world: &mut World, asked: &JoinRoom) {
     let room = &mut *world.resource_mut::<Room>();
     room.topology = asked.topology;
     room.code = asked.name().to_owned();
+    room.server = asked.server();
     room::set_state(world, RoomState::Joining);
 }
 

@@ -125,7 +125,9 @@ mod blobs;
 mod child;
 mod collect;
 mod component;
+mod conditions;
 mod control;
+mod crowd;
 mod diagnostics;
 mod event_type;
 mod events;
@@ -173,6 +175,7 @@ pub use blobs::{
     AcceptBlob, BlobChunk, BlobCommandsExt, BlobFailed, BlobOffered, BlobProgress, BlobReceived, BlobSent,
     BlobTransfer, CancelBlob, RefuseBlob,
 };
+pub use conditions::LinkConditions;
 pub use control::{ControlledBy, Mine, NetEntity, Owned, Shared, Simulated};
 pub use coplay_proto::{
     MemberId, NetId, PeerId, Topology,
@@ -189,6 +192,7 @@ pub use coplay_proto::{
     },
 };
 pub use coplay_socket::{IceTransportPolicy, PathKind, RelayPolicy, Socket, SocketError};
+pub use crowd::MeshCrowded;
 pub use diagnostics::NetDiagnosticsPlugin;
 pub use events::{EventNotAdded, NetCommandsExt, Received};
 pub use interpolate::NetInterpolationPlugin;
@@ -217,10 +221,11 @@ pub mod prelude {
     pub use crate::{
         AcceptBlob, AppNetExt, Blob, BlobChunk, BlobCommandsExt, BlobFailed, BlobFailure, BlobOffered, BlobPolicy,
         BlobProgress, BlobReceived, BlobSent, BlobTransfer, CancelBlob, ChangeRoom, ControlledBy, CoplayPlugins,
-        DisconnectReason, JoinRoom, KickPeer, LeaveRoom, Lobbies, LobbiesChanged, LobbiesFailed, LobbiesState, Lobby,
-        MatchWaiting, Metadata, Mine, NetCommandsExt, NetEntity, NetEvent, NetField, NetInput, NetSystems, Networked,
-        Owned, PathKind, Peer, PeerDenied, PeerId, PeerJoined, PeerLeft, PeerPath, PeerQuality, PeerRefused,
-        PlayerEntered, QualityCause, Received, RefuseBlob, Room, RoomChanged, RoomDenied, RoomFailed, RoomState,
-        SceneId, Shared, Simulate, Simulated, Target, Topology, Unresponsive, UnwatchLobbies, WatchLobbies,
+        DisconnectReason, JoinRoom, KickPeer, LeaveRoom, LinkConditions, Lobbies, LobbiesChanged, LobbiesFailed,
+        LobbiesState, Lobby, MatchWaiting, MeshCrowded, Metadata, Mine, NetCommandsExt, NetEntity, NetEvent, NetField,
+        NetInput, NetSystems, Networked, Owned, PathKind, Peer, PeerDenied, PeerId, PeerJoined, PeerLeft, PeerPath,
+        PeerQuality, PeerRefused, PlayerEntered, QualityCause, Received, RefuseBlob, Room, RoomChanged, RoomDenied,
+        RoomFailed, RoomState, SceneId, Shared, Simulate, Simulated, Target, Topology, Unresponsive, UnwatchLobbies,
+        WatchLobbies,
     };
 }

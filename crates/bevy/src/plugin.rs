@@ -6,17 +6,21 @@ use bevy_app::{
     App, FixedLast, FixedPreUpdate, Last, Plugin, PluginGroup, PluginGroupBuilder, PostStartup, PostUpdate, PreStartup,
     PreUpdate,
 };
-use bevy_ecs::{schedule::IntoScheduleConfigs, world::World};
+use bevy_ecs::{
+    resource::Resource,
+    schedule::{IntoScheduleConfigs, common_conditions::resource_exists},
+    world::World,
+};
 use bevy_state::app::{AppExtStates, StatesPlugin};
 use bevy_time::{Fixed, Time, TimePlugin};
-use coplay_proto::signal::IceServer;
+use coplay_proto::{conditioner::Conditions, signal::IceServer};
 use coplay_socket::{IceTransportPolicy, RelayPolicy, Socket};
 
 use crate::{
     absent::Absent,
     apply,
     blob_policy::BlobPolicy,
-    blobs, collect, control,
+    blobs, collect, conditions, control, crowd,
     diagnostics::NetDiagnosticsPlugin,
     events::Parked,
     inputs,
@@ -173,6 +177,16 @@ impl CoplayPlugins {
         self
     }
 
+    /// What the paths to other players are made to be like: [`LinkConditions`](crate::LinkConditions). Default as they are.
+    ///
+    /// Whoever starts the game can say something else: by the environment variable `COPLAY_CONDITIONS` on native, or the
+    /// parameter `conditions` of the page's URL, such as `wifi` or `latency=60ms,loss=2%`. What cannot be read stops the
+    /// game at its start: N0013.
+    pub fn conditions(mut self, conditions: Conditions) -> Self {
+        self.room.conditions = conditions;
+        self
+    }
+
     /// Ticks a second of the fixed loop and of the room, 1 to 240; the nearest of these is taken. Default 60.
     ///
     /// The plugin sets `Time<Fixed>` to it, offline too: leave that alone. It is the same on every peer, and peers whose
@@ -195,11 +209,12 @@ pub struct RoomPlugin {
     join: Option<JoinRoom>,
     tick_rate: u16,
     blobs: Option<BlobPolicy>,
+    conditions: Conditions,
 }
 
 impl Default for RoomPlugin {
     fn default() -> Self {
-        Self { join: None, tick_rate: TICK_RATE, blobs: None }
+        Self { join: None, tick_rate: TICK_RATE, blobs: None, conditions: Conditions::PERFECT }
     }
 }
 
@@ -232,13 +247,24 @@ impl Plugin for RoomPlugin {
         if let Some(policy) = &self.blobs {
             app.insert_resource(policy.clone());
         }
-        app.add_plugins((control::plugin, peers::plugin, join::plugin, kick::plugin, lobby::plugin, settings::plugin));
+        conditions::start(app, self.conditions);
+        app.add_plugins((
+            control::plugin,
+            crowd::plugin,
+            peers::plugin,
+            join::plugin,
+            kick::plugin,
+            lobby::plugin,
+            settings::plugin,
+        ));
         let join = self.join.clone();
         app.add_systems(PreStartup, |world: &mut World| _ = registry::table(world))
             .add_systems(PostStartup, move |world: &mut World| match &join {
+                Some(asked) if cfg!(target_arch = "wasm32") => world.insert_resource(Due(asked.clone(), FIRST_FRAMES)),
                 Some(asked) => join::join(world, asked),
                 None => offline::enter(world),
             })
+            .add_systems(Last, join_when_due.run_if(resource_exists::<Due>))
             .add_systems(PreUpdate, net::poll.in_set(NetSystems::Poll))
             .add_systems(PreUpdate, apply::apply.in_set(NetSystems::Apply))
             .add_systems(FixedPreUpdate, inputs::say.after(NetSystems::Input))
@@ -246,5 +272,26 @@ impl Plugin for RoomPlugin {
             .add_systems(PostUpdate, collect::collect.in_set(NetSystems::Collect))
             .add_systems(PostUpdate, collect::flush.in_set(NetSystems::Flush))
             .add_systems(Last, net::part);
+    }
+}
+
+/// A page stands still for seconds in its first frames, while it makes what it draws with. Who is in a room by then does not
+/// answer those who want to connect, and is relayed or given up.
+const FIRST_FRAMES: u32 = 5;
+
+/// The room that is joined in so many frames.
+#[derive(Resource)]
+struct Due(JoinRoom, u32);
+
+fn join_when_due(world: &mut World) {
+    let due = &mut *world.resource_mut::<Due>();
+    due.1 = due.1.saturating_sub(1);
+    if due.1 == 0
+        && let Some(Due(asked, _)) = world.remove_resource::<Due>()
+        // The game may have decided otherwise.
+        && world.resource::<Room>().state == RoomState::Joining
+        && world.non_send::<Links>().0.is_none()
+    {
+        join::join(world, &asked);
     }
 }

@@ -13,7 +13,10 @@ use bevy_state::state::{NextState, States};
 use coplay_proto::{
     MemberId, PeerId, Topology,
     session::DisconnectReason,
-    signal::lobby::{Lobby, TooLong},
+    signal::{
+        SignalError,
+        lobby::{Lobby, TooLong},
+    },
 };
 use coplay_socket::{Entered, SocketError};
 
@@ -51,6 +54,8 @@ pub struct Room {
     pub(crate) me: PeerId,
     pub(crate) member: Option<MemberId>,
     pub(crate) code: String,
+    /// The signaling server that was asked for it.
+    pub(crate) server: String,
     pub(crate) topology: Topology,
     pub(crate) leader: Option<PeerId>,
     pub(crate) state: RoomState,
@@ -64,6 +69,7 @@ impl Default for Room {
             me: LOCAL,
             member: None,
             code: String::new(),
+            server: String::new(),
             topology: Topology::default(),
             leader: None,
             state: RoomState::Offline,
@@ -143,6 +149,36 @@ pub enum RoomError {
     /// The session ended, or did not take this peer.
     #[error("out of the session: {0}")]
     Session(#[from] DisconnectReason),
+}
+
+impl RoomError {
+    /// Whether the same [`JoinRoom`](crate::JoinRoom) may get in a few seconds later: the server was not there, or the room was
+    /// full. If not, something has to be changed first: a name, a password, a version, the leader's mind.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Socket(SocketError::Unreachable { .. }) => true,
+            Self::Socket(SocketError::Refused(refused)) => matches!(
+                refused,
+                SignalError::RoomFull { .. }
+                    | SignalError::TooMuch
+                    | SignalError::SeatGone
+                    | SignalError::ServerFull
+                    | SignalError::Stopping
+            ),
+            Self::Session(reason) => matches!(
+                reason,
+                DisconnectReason::Full(_)
+                    | DisconnectReason::TooSlow
+                    | DisconnectReason::Link(_)
+                    | DisconnectReason::Declared
+                    | DisconnectReason::HostLeft
+                    | DisconnectReason::Absorbed
+                    | DisconnectReason::Unreachable
+                    | DisconnectReason::NoHandshake
+            ),
+            Self::Socket(_) | Self::Name(_) | Self::TooLong(_) => false,
+        }
+    }
 }
 
 /// The most bytes of a room's name.
@@ -244,6 +280,24 @@ pub(crate) fn clear(world: &mut World, reason: &DisconnectReason) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn trying_again_helps_where_nothing_has_to_be_changed_first() {
+        let (url, reason) = ("ws://localhost:1".to_owned(), "refused".to_owned());
+        let refused = |error| RoomError::Socket(SocketError::Refused(error));
+        assert!(RoomError::Socket(SocketError::Unreachable { url, reason }).is_temporary());
+        for passes in [SignalError::RoomFull { max: 4 }, SignalError::ServerFull, SignalError::Stopping] {
+            assert!(refused(passes.clone()).is_temporary(), "{passes}");
+        }
+        let code = "PLAY".to_owned();
+        for stays in [SignalError::NoSuchRoom { code }, SignalError::WrongPassword, SignalError::Kicked { seconds: 60 }]
+        {
+            assert!(!refused(stays.clone()).is_temporary(), "{stays}");
+        }
+        assert!(RoomError::Session(DisconnectReason::HostLeft).is_temporary());
+        assert!(!RoomError::Session(DisconnectReason::Kicked).is_temporary());
+        assert!(!RoomError::Name(BadRoomName(String::new())).is_temporary());
+    }
 
     #[test]
     fn names_are_those_that_signaling_takes() {

@@ -14,8 +14,12 @@
 //! assert_eq!(path.pop(Duration::from_millis(30)), Some("hello"));
 //! ```
 
+mod text;
+
 use core::time::Duration;
 use std::collections::BTreeMap;
+
+pub use text::ConditionsError;
 
 use crate::rng::Rng;
 

@@ -3,6 +3,10 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,9 +28,50 @@ const HELD_BACK: usize = 1024 * 1024;
 /// When to try again what the socket below had no room for.
 const RETRY: Duration = Duration::from_millis(5);
 
+/// What conditioned sockets make of their paths. Its clones are the same, on whatever thread.
+#[derive(Clone, Debug)]
+pub struct Conditioning(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    conditions: Mutex<Conditions>,
+    /// How often they have changed.
+    changes: AtomicU64,
+}
+
+impl Conditioning {
+    /// These conditions, until others are [set](Self::set).
+    pub fn new(conditions: Conditions) -> Self {
+        Self(Arc::new(Shared { conditions: Mutex::new(conditions), changes: AtomicU64::new(0) }))
+    }
+
+    /// Changes the conditions, for what is sent from now on.
+    pub fn set(&self, conditions: Conditions) {
+        *self.0.conditions.lock().unwrap_or_else(PoisonError::into_inner) = conditions;
+        self.0.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// The conditions as they are now.
+    pub fn conditions(&self) -> Conditions {
+        *self.0.conditions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The socket over paths like these, each with a fate of its own.
+    pub fn over<S: Socket>(&self, socket: S) -> Conditioned<S> {
+        // Without randomness peers lose the same datagrams, which is no reason not to play.
+        let seed = getrandom::u64().unwrap_or(1);
+        Conditioned::by(socket, self.clone(), seed)
+    }
+
+    fn changes(&self) -> u64 {
+        self.0.changes.load(Ordering::Acquire)
+    }
+}
+
 /// A socket that does to what it sends what a worse path would. Wrap it on both ends for both directions.
 ///
-/// The unreliable lane takes all of the conditions; the reliable lane the latency, the jitter and the bandwidth.
+/// The unreliable lane takes all of the conditions; the reliable lane the latency, the jitter and the bandwidth. While
+/// they are [`Conditions::PERFECT`], everything goes straight to the socket within.
 ///
 /// ```
 /// use std::time::Duration;
@@ -39,7 +84,10 @@ const RETRY: Duration = Duration::from_millis(5);
 /// ```
 pub struct Conditioned<S> {
     socket: S,
+    conditioning: Conditioning,
+    /// Those of `conditioning` after so many changes.
     conditions: Conditions,
+    changes: u64,
     rng: Rng,
     peers: BTreeMap<PeerId, Sending>,
     now: Duration,
@@ -62,18 +110,47 @@ enum Item {
     Disconnect,
 }
 
+impl Sending {
+    /// Whether nothing of this lane is on its way that others must not overtake.
+    fn is_idle(&self, lane: Lane) -> bool {
+        match lane {
+            Lane::Unreliable => self.unreliable.deadline().is_none(),
+            Lane::Reliable => self.reliable.deadline().is_none() && self.through.is_empty(),
+        }
+    }
+}
+
 impl<S: Socket> Conditioned<S> {
     /// Conditions what this socket sends. Same seed, same fate.
     pub fn new(socket: S, conditions: Conditions, seed: u64) -> Self {
-        Self { socket, conditions, rng: Rng::new(seed), peers: BTreeMap::new(), now: Duration::ZERO }
+        Self::by(socket, Conditioning::new(conditions), seed)
     }
 
-    /// Changes the conditions, for what is sent from now on.
-    pub fn set(&mut self, conditions: Conditions) {
-        self.conditions = conditions;
+    fn by(socket: S, conditioning: Conditioning, seed: u64) -> Self {
+        let changes = conditioning.changes();
+        let conditions = conditioning.conditions();
+        Self {
+            socket,
+            conditioning,
+            conditions,
+            changes,
+            rng: Rng::new(seed),
+            peers: BTreeMap::new(),
+            now: Duration::ZERO,
+        }
+    }
+
+    /// Takes over conditions that have changed.
+    fn follow(&mut self) {
+        let changes = self.conditioning.changes();
+        if changes == self.changes {
+            return;
+        }
+        self.changes = changes;
+        self.conditions = self.conditioning.conditions();
         for sending in self.peers.values_mut() {
-            sending.unreliable.set(conditions);
-            sending.reliable.set(reliable(conditions));
+            sending.unreliable.set(self.conditions);
+            sending.reliable.set(reliable(self.conditions));
         }
     }
 
@@ -107,6 +184,7 @@ impl<S: Socket> Conditioned<S> {
 impl<S: Socket> Socket for Conditioned<S> {
     fn poll(&mut self, now: Duration) -> Option<SocketEvent> {
         self.now = self.now.max(now);
+        self.follow();
         self.pass_on();
         let event = self.socket.poll(now)?;
         match &event {
@@ -142,7 +220,11 @@ impl<S: Socket> Socket for Conditioned<S> {
 
     fn send(&mut self, peer: PeerId, lane: Lane, bytes: Bytes) -> Result<(), SendError> {
         SendError::check(lane, bytes.len())?;
+        self.follow();
         let sending = self.peers.get_mut(&peer).ok_or(SendError::UnknownPeer)?;
+        if self.conditions == Conditions::PERFECT && sending.is_idle(lane) {
+            return self.socket.send(peer, lane, bytes);
+        }
         let length = bytes.len();
         match lane {
             Lane::Unreliable => sending.unreliable.push(self.now, bytes, length),
@@ -198,5 +280,55 @@ impl<S: Socket> Socket for Conditioned<S> {
 impl<S> fmt::Debug for Conditioned<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Conditioned").field("conditions", &self.conditions).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemoryHub;
+
+    /// Two sockets that are connected, and the peer that the first one sends to.
+    fn pair(conditioning: &Conditioning) -> (Conditioned<impl Socket + use<>>, impl Socket + use<>, PeerId) {
+        let hub = MemoryHub::new();
+        let (mut one, mut other) = (conditioning.over(hub.socket()), hub.socket());
+        let opened = |event| if let SocketEvent::Opened(peer) = event { Some(peer) } else { None };
+        let peer = std::iter::from_fn(|| one.poll(Duration::ZERO)).find_map(opened).expect("they are connected");
+        while other.poll(Duration::ZERO).is_some() {}
+        (one, other, peer)
+    }
+
+    fn received(socket: &mut impl Socket, now: Duration) -> Vec<Bytes> {
+        let bytes = |event| if let SocketEvent::Received(_, _, bytes) = event { Some(bytes) } else { None };
+        std::iter::from_fn(|| socket.poll(now)).filter_map(bytes).collect()
+    }
+
+    #[test]
+    fn on_a_perfect_path_nothing_waits_to_be_polled() {
+        let (mut one, mut other, peer) = pair(&Conditioning::new(Conditions::PERFECT));
+        for lane in [Lane::Unreliable, Lane::Reliable] {
+            one.send(peer, lane, "hello".into()).expect("there is room");
+            assert_eq!(received(&mut other, Duration::ZERO), ["hello"]);
+        }
+        assert_eq!(one.deadline(), None);
+    }
+
+    #[test]
+    fn conditions_change_while_it_runs_and_keep_the_order_of_the_reliable_lane() {
+        let conditioning = Conditioning::new(Conditions::PERFECT);
+        let (mut one, mut other, peer) = pair(&conditioning);
+        let late = Duration::from_millis(100);
+        conditioning.set(Conditions { loss: 1.0, latency: late, ..Conditions::PERFECT });
+        one.send(peer, Lane::Unreliable, "lost".into()).expect("a loss is no error");
+        one.send(peer, Lane::Reliable, "first".into()).expect("there is room");
+        conditioning.set(Conditions::PERFECT);
+        one.send(peer, Lane::Reliable, "second".into()).expect("there is room");
+        one.send(peer, Lane::Unreliable, "at once".into()).expect("there is room");
+        assert_eq!(received(&mut other, Duration::ZERO), ["at once"]);
+        assert_eq!(one.deadline(), Some(late));
+        assert!(one.poll(late).is_none());
+        assert_eq!(received(&mut other, late), ["first", "second"]);
+        one.send(peer, Lane::Reliable, "third".into()).expect("there is room");
+        assert_eq!(received(&mut other, late), ["third"]);
     }
 }

@@ -35,9 +35,10 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod address;
 mod clock;
 mod conditioned;
-mod default_url;
+mod launch;
 mod lobbies;
 #[cfg(feature = "matchbox")]
 mod matchbox;
@@ -47,6 +48,7 @@ mod rendezvous;
 mod signaller;
 mod socket;
 mod switchboard;
+mod unavailable;
 
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
@@ -54,8 +56,8 @@ mod native;
 mod web;
 
 pub use clock::now;
-pub use conditioned::Conditioned;
-pub use default_url::default_signaling_url;
+pub use conditioned::{Conditioned, Conditioning};
+pub use launch::{conditions, default_signaling_url};
 pub use lobbies::{LobbyBrowser, LobbyEvent};
 pub use memory::MemoryHub;
 pub use network::{BlobShelf, Network, NetworkConfig, NetworkEvent};
@@ -69,7 +71,11 @@ pub use socket::{
 /// Enters the room at [`SocketConfig::url`] by its signaling server, and connects with its peers by WebRTC.
 ///
 /// Returns at once; what becomes of it comes out of [`Socket::poll`].
-pub fn connect(config: SocketConfig) -> Box<dyn Socket> {
+pub fn connect(mut config: SocketConfig) -> Box<dyn Socket> {
+    match address::websocket(&config.url) {
+        Ok(url) => config.url = url,
+        Err(error) => return Box::new(unavailable::Unavailable(Some(error))),
+    }
     #[cfg(not(target_arch = "wasm32"))]
     return native::connect(config, None);
     #[cfg(target_arch = "wasm32")]

@@ -13,7 +13,7 @@ use crate::native::lobbies::Running;
 #[cfg(target_arch = "wasm32")]
 use crate::web::lobbies::Running;
 use crate::{
-    Dial, Dialect, Down, SignalingState, SignallerEvent, SocketError,
+    Dial, Dialect, Down, SignalingState, SignallerEvent, SocketError, address,
     switchboard::dialer::{Dialer, Next},
 };
 
@@ -56,7 +56,8 @@ pub enum LobbyEvent {
 }
 
 impl LobbyBrowser {
-    /// Those lobbies of the server at `ws://HOST:PORT` or `wss://HOST:PORT` that the filter takes.
+    /// Those lobbies of the server at `ws://HOST:PORT` or `wss://HOST:PORT` that the filter takes; `http:` and `https:` stand
+    /// for them.
     pub fn open(server: &str, filter: LobbyFilter) -> Self {
         Self::open_with_ticket(server, None, filter)
     }
@@ -65,7 +66,15 @@ impl LobbyBrowser {
     /// [`SocketConfig::ticket`](crate::SocketConfig::ticket).
     pub fn open_with_ticket(server: &str, ticket: Option<Ticket>, filter: LobbyFilter) -> Self {
         let url = format!("{}{}", server.trim_end_matches('/'), path::LOBBIES);
-        Self(Running::start(url.clone(), |now, seed| Board::new(now, url, ticket, filter, seed)))
+        let dialled = address::websocket(&url);
+        let url = dialled.clone().unwrap_or(url);
+        Self(Running::start(url.clone(), |now, seed| {
+            let mut board = Board::new(now, url, ticket, filter, seed);
+            if let Err(error) = dialled {
+                board.fail(error);
+            }
+            board
+        }))
     }
 
     /// Other lobbies, from now on.
@@ -211,7 +220,6 @@ impl Board {
     }
 
     /// As if everything had been tried.
-    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn fail(&mut self, error: SocketError) {
         self.line = Line::Failed;
         self.failed = Some(error);

@@ -1,19 +1,14 @@
-//! How are peers connected on native? By the `webrtc` crate, on tokio, on a thread of its own.
+//! How are peers connected on native? By machines of WebRTC (`rtc`), which one task a peer drives, on a thread of their own.
 //!
 //! ```text
 //!   caller's thread                         thread `coplay-socket` (tokio)
-//!   NativeSocket ──commands──▶ engine ──orders──▶ one task a peer ──▶ webrtc's driver
+//!   NativeSocket ──commands──▶ engine ──orders──▶ one driver a peer ◀──▶ UDP
 //!        ▲  ╲                    ▲───reports──────┘        ▲ │
 //!        │   ╲──outlets (a bounded queue a lane and peer)──┘ │
 //!        └────── inbox (bounded) ◀───────────────────────────┘
 //! ```
 //!
-//! Weak spots of `webrtc` 0.21 that are worked around here, each where it is said:
-//! a DTLS handshake can deadlock under loss (attempts are limited in time, and made again: `switchboard`); ICE paces
-//! its checks at 200 ms, waits 0.5 to 2 s before it takes a reflexive or relayed pair, and gives up a dead peer after
-//! 30 s (`peer`); its mDNS join fails on hosts without a multicast route (`peer`); "unreliable" data queues while SCTP's
-//! window is closed (`lanes`); its UDP sockets have the system's small buffers (`runtime`), and ports of their own
-//! (`ports`); external addresses are not told (`external`). TURN is by UDP only.
+//! TURN is by UDP only.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +18,10 @@ use std::{
 
 use bytes::Bytes;
 use coplay_proto::{Lane, PeerId, signal::lobby::RoomCommand};
-use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::{
+    sync::mpsc::{self, error::TrySendError},
+    task::LocalSet,
+};
 
 use self::{
     engine::Command,
@@ -35,18 +33,20 @@ use crate::{
     switchboard::{Attempt, MAX_PEERS},
 };
 
+mod driver;
 mod engine;
-mod external;
+mod gather;
 mod inbox;
 mod lanes;
 pub(crate) mod lobbies;
 #[cfg(feature = "matchbox")]
 mod matchbox;
-mod path;
+mod mdns;
 mod peer;
 mod ports;
 mod relays;
-mod runtime;
+mod rtc;
+mod servers;
 mod upgrade;
 mod websocket;
 
@@ -68,7 +68,8 @@ pub(crate) fn connect(config: SocketConfig, signaller: Option<Box<dyn Signaller>
             Ok(runtime) => runtime,
             Err(error) => return failure.fail(SocketError::Unavailable { reason: error.to_string() }),
         };
-        runtime.block_on(engine::run(config, signaller, orders, inbox));
+        // SCTP's machine stays on its thread, and so do the tasks that drive it.
+        LocalSet::new().block_on(&runtime, engine::run(config, signaller, orders, inbox));
         // Whatever still runs is a lookup or a task that did not stop in time: not waited for.
         runtime.shutdown_background();
     });

@@ -221,7 +221,7 @@ impl Network {
         }
         self.blobs += 1;
         pressure.blobs.fetch_add(1, Ordering::Relaxed);
-        match self.command(Command::Blob(peer, BlobCommand::Send(self.blobs, blob))) {
+        match self.command(Command::Blob(peer, BlobCommand::Send(self.blobs, blob).into())) {
             Ok(()) => Ok(self.blobs),
             Err(_) => {
                 pressure.blobs.fetch_sub(1, Ordering::Relaxed);
@@ -247,7 +247,7 @@ impl Network {
     }
 
     fn blob_command(&mut self, peer: PeerId, command: BlobCommand) {
-        if self.peers.contains_key(&peer) && self.command(Command::Blob(peer, command)).is_err() {
+        if self.peers.contains_key(&peer) && self.command(Command::Blob(peer, command.into())).is_err() {
             tracing::warn!(%peer, "too many commands at once: one about a blob was dropped");
         }
     }

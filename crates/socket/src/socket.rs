@@ -190,12 +190,23 @@ pub enum SocketError {
     #[error(transparent)]
     Refused(#[from] SignalError),
     /// The signaling server cannot be reached.
-    #[error("no signaling server answers at {url} ({reason}): start one with `coplay-signaling`, or check the address")]
+    #[error(
+        "no signaling server answers at {url} ({reason}): check the address, or start one, in coplay's folder by \
+         `cargo run -p coplay_signaling`"
+    )]
     Unreachable {
         /// Where it was looked for.
         url: String,
         /// What the last attempt ended with.
         reason: String,
+    },
+    /// That is no address of a signaling server.
+    #[error("{url} is no address of a signaling server: write ws://{host}, or wss:// where the server speaks TLS")]
+    Address {
+        /// What was written.
+        url: String,
+        /// The host in it, with its port, or what to write there.
+        host: String,
     },
     /// The transport cannot do what a setting asks for: see [`Transport`].
     #[error(
@@ -346,7 +357,8 @@ pub enum RelayPolicy {
 /// The settings of a WebRTC socket.
 #[derive(Clone, Debug)]
 pub struct SocketConfig {
-    /// The room's URL, complete with its query: see [`coplay_proto::signal`].
+    /// The room's URL, complete with its query: see [`coplay_proto::signal`]. `ws:` or `wss:`; `http:` and `https:` stand
+    /// for them, and anything else is [`SocketError::Address`].
     pub url: String,
     /// What makes the connections. Default our own.
     pub transport: Transport,

@@ -48,8 +48,7 @@ mod relays;
 
 /// The most peers that are connected, or being connected, at once. Signals of more are refused.
 pub(crate) const MAX_PEERS: usize = 256;
-/// How many attempts more are made where ICE found a path, so that loss is to blame and not the network: the DTLS of webrtc
-/// 0.21 deadlocks in one of six attempts where 5 % are lost.
+/// How many attempts more are made where ICE found a path, so that loss is to blame and not the network.
 const EXTRA_ATTEMPTS: u32 = 2;
 /// How long signaling may take to answer, and then to say who we are.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);

@@ -23,6 +23,7 @@ use crate::{
     Path, SendError, Signaller, Socket, SocketConfig, SocketError, SocketEvent, Waker,
     clock::now,
     switchboard::{Attempt, Input, Output, Switchboard},
+    unavailable::Unavailable,
 };
 
 mod connection;
@@ -379,29 +380,6 @@ impl Drop for Browser {
 /// The connection of an attempt, if that is the one that counts.
 fn attempt_of(peers: &mut BTreeMap<PeerId, Connection>, attempt: Attempt) -> Option<&mut Connection> {
     peers.get_mut(&attempt.peer).filter(|peer| peer.attempt() == attempt)
-}
-
-/// A socket where there is no WebRTC: says so, once.
-struct Unavailable(Option<SocketError>);
-
-impl Socket for Unavailable {
-    fn poll(&mut self, _now: Duration) -> Option<SocketEvent> {
-        self.0.take().map(SocketEvent::Failed)
-    }
-
-    fn send(&mut self, _peer: PeerId, _lane: Lane, _bytes: Bytes) -> Result<(), SendError> {
-        Err(SendError::UnknownPeer)
-    }
-
-    fn disconnect(&mut self, _peer: PeerId) {}
-
-    fn path(&self, _peer: PeerId) -> Option<Path> {
-        None
-    }
-
-    fn set_waker(&mut self, waker: Waker) {
-        page::soon(move || waker());
-    }
 }
 
 #[cfg(test)]

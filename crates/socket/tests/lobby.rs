@@ -278,5 +278,5 @@ async fn a_list_that_cannot_be_had_says_why() {
         },
     );
     let error = error.await.to_string();
-    assert!(error.contains("coplay-signaling") && error.contains(&address.to_string()), "{error}");
+    assert!(error.contains("coplay_signaling") && error.contains(&address.to_string()), "{error}");
 }

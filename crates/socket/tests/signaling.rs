@@ -3,8 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use coplay_proto::{PeerId, signal::SignalError};
-use coplay_socket::{Dialect, SignalingState, Socket, SocketConfig, SocketError, SocketEvent, connect, now};
+use coplay_proto::{
+    PeerId,
+    signal::{SignalError, lobby::LobbyFilter},
+};
+use coplay_socket::{
+    Dialect, LobbyBrowser, LobbyEvent, SignalingState, Socket, SocketConfig, SocketError, SocketEvent, connect, now,
+};
 use signaling::{Manner, serve};
 
 #[path = "common/signaling.rs"]
@@ -78,6 +83,31 @@ async fn a_dialect_that_was_asked_for_is_the_only_one() {
 }
 
 #[tokio::test]
+async fn an_address_may_be_that_of_a_page_and_one_without_a_scheme_is_told_at_once() {
+    let (url, _) = serve(Manner::Coplay).await;
+    let page = url.replacen("ws://", "http://", 1);
+    let mut socket = connect(SocketConfig::new(page));
+    let room = next(&mut *socket, |event| match event {
+        SocketEvent::Entered(entered) => Some(entered.room),
+        SocketEvent::Failed(error) => panic!("{error}"),
+        _ => None,
+    })
+    .await;
+    assert_eq!(room, "room");
+    let mut socket = connect(SocketConfig::new("localhost:3536/room"));
+    let Some(SocketEvent::Failed(error)) = socket.poll(now()) else { panic!("it is tried") };
+    assert!(error.to_string().contains("write ws://localhost:3536,"), "{error}");
+
+    let mut lobbies = LobbyBrowser::open("localhost:3536", LobbyFilter::default());
+    let failed = std::iter::from_fn(|| lobbies.poll()).find_map(|event| match event {
+        LobbyEvent::Failed(error) => Some(error),
+        _ => None,
+    });
+    let error = failed.expect("it is not tried");
+    assert!(error.to_string().contains("write ws://localhost:3536,"), "{error}");
+}
+
+#[tokio::test]
 async fn a_refusal_is_told_as_it_was_said() {
     let full = SignalError::RoomFull { max: 4 };
     let (url, _) = serve(Manner::Refusing(403, serde_json::to_string(&full).unwrap())).await;
@@ -98,7 +128,7 @@ async fn nobody_there_is_tried_again_and_then_told() {
     let mut socket = connect(config);
     let reason = next(&mut *socket, lost).await;
     let error = next(&mut *socket, failed).await;
-    assert!(error.to_string().contains(&reason) && error.to_string().contains("coplay-signaling"), "{error}");
+    assert!(error.to_string().contains(&reason) && error.to_string().contains("coplay_signaling"), "{error}");
     let mut socket = connect(SocketConfig { signaling_attempts: 1, ..SocketConfig::new("not a url") });
     let error = next(&mut *socket, failed).await;
     assert!(error.to_string().contains("not a url"), "{error}");

@@ -161,7 +161,8 @@ mod matchbox {
     #[wasm_bindgen_test]
     fn a_setting_that_it_cannot_honour_is_a_typed_error() {
         let transport = Transport::Matchbox;
-        let config = SocketConfig { transport, ice_transport_policy: IceTransportPolicy::Relay, ..Default::default() };
+        let asked = SocketConfig::new("ws://localhost/room");
+        let config = SocketConfig { transport, ice_transport_policy: IceTransportPolicy::Relay, ..asked };
         let error = SocketError::Unsupported { setting: "ice_transport_policy", transport };
         assert_eq!(connect(config).poll(coplay_socket::now()), Some(SocketEvent::Failed(error)));
     }
@@ -322,9 +323,9 @@ async fn held_within_bounds(page: &Page) {
 
 #[wasm_bindgen_test]
 async fn signaling_that_is_not_there_is_a_typed_error() {
-    // The tests' own page is served here, and speaks no WebSocket; and an address that is none.
+    // The tests' own page is served here, and speaks no WebSocket; and addresses that are none.
     let origin = web_sys::window().and_then(|window| window.location().host().ok()).expect("a page");
-    for url in [format!("ws://{origin}/room"), "ws://".into(), "nonsense:".into()] {
+    for url in [format!("ws://{origin}/room"), "ws://host:99999/room".into(), "localhost:3536/room".into()] {
         let mut socket = connect(SocketConfig { signaling_attempts: 2, ..SocketConfig::new(url.clone()) });
         let end = coplay_socket::now() + Duration::from_secs(20);
         let error = loop {
@@ -335,9 +336,11 @@ async fn signaling_that_is_not_there_is_a_typed_error() {
                 None => sleep(5).await,
             }
         };
-        assert!(
-            matches!(&error, SocketError::Unreachable { url: at, reason } if *at == url && !reason.is_empty()),
-            "{error}"
-        );
+        match &error {
+            SocketError::Address { .. } => assert!(error.to_string().contains("write ws://localhost:3536,"), "{error}"),
+            SocketError::Unreachable { url: at, reason } => assert!(*at == url && !reason.is_empty(), "{error}"),
+            _ => panic!("{error}"),
+        }
+        assert_eq!(matches!(error, SocketError::Address { .. }), !url.starts_with("ws:"), "{error}");
     }
 }

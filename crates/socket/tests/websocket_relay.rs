@@ -130,7 +130,7 @@ async fn a_pair_that_webrtc_cannot_connect_is_connected_all_the_same() {
     settle(&mut peers).await;
     let path = peers[0].socket.path(peers[0].other.expect("open")).expect("known");
     assert!(path.bytes_sent >= 400 && path.bytes_received >= 400 && path.rtt.is_some(), "{path:?}");
-    let reports = || metric(&server, "connected_total{path=\"websocket\"}");
+    let reports = || metric(&server, "connected_ends_total{path=\"websocket\"}");
     until("both to report", &mut peers, false, |_| reports() == 2).await;
     assert!(metric(&server, "relayed_bytes_total{via=\"websocket\"}") > 2_000);
 }
@@ -148,7 +148,7 @@ async fn a_pair_that_may_not_relay_fails_with_the_reason_and_the_server_hears_of
             panic!("{:?}", peers[0].closed)
         };
         assert!(tried.contains("only relayed paths are allowed"), "{tried}");
-        let reports = || metric(server, "failed_total{code=\"no_relay\"}");
+        let reports = || metric(server, "failed_ends_total{code=\"no_relay\"}");
         until("both to report", &mut peers, false, |_| reports() == 2).await;
     }
 }

@@ -9,12 +9,13 @@ use std::{
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{
-    run::{Result, cargo, make_dir, output, root, run, say, table, target},
-    tools,
-};
+use crate::run::{Result, cargo, make_dir, output, root, run, say, table, target};
 
+mod bulk;
+mod connect;
 mod emulated;
+mod latency;
+mod links;
 mod loss;
 mod narrow;
 mod nat;
@@ -22,7 +23,10 @@ mod netns;
 mod peers;
 mod plot;
 mod relay;
+mod rooms;
 mod servers;
+mod signaling;
+mod stacks;
 
 /// What `bench` is asked for.
 #[derive(clap::Args)]
@@ -33,6 +37,22 @@ pub(crate) struct Options {
 
 #[derive(clap::Subcommand)]
 enum What {
+    /// Show what the presets of the conditioner do to frames of a game.
+    Conditions {
+        /// Draw the picture of the docs.
+        #[arg(long)]
+        docs: bool,
+    },
+    /// Measure how fast 64 MiB get to another peer, native and in a browser, and how late events are beside them: coplay, `webrtc`,
+    /// a WebSocket (Linux).
+    Bulk(bulk::Options),
+    /// Measure how long connections take from making a socket to the first event, and how many come to nothing, over loopback
+    /// and over a path of 50 ms without and with loss (that takes root, Linux).
+    Connect(connect::Options),
+    /// Measure round trips of small messages over loopback: coplay's socket and events, UDP, `webrtc`, `matchbox_socket`.
+    Latency(latency::Options),
+    /// Measure what a host with 16 and with 64 guests takes of its machine, and how soon it knows that they are gone (Linux).
+    Links(links::Options),
     /// Measure how late small reliable messages are where the path loses some: coplay's events, raw data channels,
     /// `matchbox_socket`, a WebSocket, renet (root, Linux; without root, coplay over its conditioner).
     Loss(loss::Options),
@@ -42,7 +62,10 @@ enum What {
     Nat(nat::Options),
     /// Measure what relaying adds to the round trip, in network namespaces of this machine (root, Linux).
     Relay(relay::Options),
-    /// Measure our signaling server beside an unmodified `matchbox_server`, with 10,000 peers (Linux).
+    /// Measure what each peer of a room sends, receives and computes: meshes of 2 to 16, hosts of 2 to 64 (Linux).
+    Rooms(rooms::Options),
+    /// Measure our signaling server beside an unmodified `matchbox_server`, with 10,000 peers; fails if ours misses one of
+    /// its goals (Linux).
     Signaling,
     /// Run another program of the benches package, such as `session`.
     #[command(external_subcommand)]
@@ -52,11 +75,17 @@ enum What {
 /// Measures; shows a table, and writes the rows to `target/bench/NAME.json`.
 pub(crate) fn bench(options: &Options) -> Result {
     match &options.what {
+        What::Conditions { docs } => conditions(*docs),
+        What::Bulk(options) => bulk::bench(options),
+        What::Connect(options) => connect::bench(options),
+        What::Latency(options) => latency::bench(options),
+        What::Links(options) => links::bench(options),
         What::Loss(options) => loss::bench(options),
         What::Narrow(options) => narrow::bench(options),
         What::Nat(options) => nat::bench(options),
         What::Relay(options) => relay::bench(options),
-        What::Signaling => signaling(),
+        What::Rooms(options) => rooms::bench(options),
+        What::Signaling => signaling::bench(),
         What::Program(words) => match words.as_slice() {
             [name] => program(&name.to_string_lossy(), &[]),
             _ => Err("name one program of the benches package, without arguments".to_owned()),
@@ -64,16 +93,23 @@ pub(crate) fn bench(options: &Options) -> Result {
     }
 }
 
-/// Both servers optimised, each a process of its own.
-fn signaling() -> Result {
-    let matchbox = tools::matchbox_server()?;
-    run(cargo().args(["build", "--release", "-p", "coplay_signaling", "--bin", "coplay-signaling"]))?;
-    let ours = target()?.join("release/coplay-signaling");
-    program("signaling", &[ours.as_os_str(), matchbox.as_os_str()])
+fn conditions(docs: bool) -> Result {
+    let picture = root().join("docs/images/conditions.svg");
+    if !docs {
+        return program("conditions", &[]);
+    }
+    program("conditions", &[picture.as_os_str()])?;
+    say(&format!("drew {}", picture.display()));
+    Ok(())
 }
 
 /// Runs a program of the benches package, optimised, that prints rows of JSON, one a line.
 fn program(name: &str, arguments: &[&OsStr]) -> Result {
+    rows_of(name, arguments).map(|_| ())
+}
+
+/// The same; returns the rows as well.
+fn rows_of(name: &str, arguments: &[&OsStr]) -> Result<Vec<Value>> {
     say(&format!("measuring {name}"));
     let mut command = cargo();
     command.args(["run", "--quiet", "--release", "-p", "coplay_benches", "--bin", name, "--"]).args(arguments);
@@ -91,7 +127,8 @@ fn program(name: &str, arguments: &[&OsStr]) -> Result {
         lines.push(row.values().map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)).collect());
     }
     println!("{}", table(&lines));
-    write(name, &rows)
+    write(name, &rows)?;
+    Ok(rows)
 }
 
 /// Writes rows to `target/bench/NAME.json`.

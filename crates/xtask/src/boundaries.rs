@@ -1,10 +1,6 @@
 //! Whether each crate stands only on what it may stand on, and each file is where and as long as it may be.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::Path,
-};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use serde_json::Value;
 
@@ -17,18 +13,24 @@ const MAY_NAME: [(&str, &[&str]); 5] = [
         "coplay_socket",
         &[
             "coplay_proto",
-            "async-trait",
             "bytes",
             "chacha20poly1305",
             "crossbeam-channel",
+            "dcsctp",
             "futures-channel",
             "futures-util",
             "getrandom",
             "hkdf",
             "js-sys",
             "matchbox_socket",
+            "rtc-dtls",
             "rtc-ice",
+            "rtc-mdns",
+            "rtc-sdp",
+            "rtc-shared",
+            "rtc-turn",
             "rustls",
+            "sansio",
             "serde",
             "serde_json",
             "sha2",
@@ -43,7 +45,6 @@ const MAY_NAME: [(&str, &[&str]); 5] = [
             "web-sys",
             "web-time",
             "webpki-roots",
-            "webrtc",
             "x25519-dalek",
         ],
     ),
@@ -97,7 +98,7 @@ const RESERVED: [(&str, &[&str]); 6] = [
     ("matchbox_socket", &["coplay_socket", "coplay_tests"]),
     ("tokio", &["coplay_socket", "coplay_signaling", "coplay_tests", "coplay_benches", "xtask"]),
     ("web-sys", &["coplay_socket", "coplay_tests", "coplay_examples", "coplay_benches"]),
-    ("webrtc", &["coplay_socket"]),
+    ("webrtc", &[]),
 ];
 
 /// What the protocol does not reach even through others, so that it stays without input, output, clock and engine.
@@ -115,7 +116,7 @@ pub(crate) fn boundaries() -> Result {
     let metadata: Value =
         serde_json::from_str(&metadata).map_err(|error| format!("cargo metadata is not JSON: {error}"))?;
     let mut faults = names(&metadata);
-    faults.extend(below_proto(&metadata));
+    faults.extend(below_proto(&proto_tree()?));
     for dir in WITHOUT_UNSAFE {
         let file = root().join(dir).join("src/lib.rs");
         if !fs::read_to_string(&file).unwrap_or_default().contains("#![forbid(unsafe_code)]") {
@@ -155,28 +156,17 @@ fn names(metadata: &Value) -> Vec<String> {
     faults
 }
 
-/// What the protocol reaches and should not.
-fn below_proto(metadata: &Value) -> Vec<String> {
-    let name_of: BTreeMap<_, _> = array(&metadata["packages"])
-        .filter_map(|package| Some((package["id"].as_str()?, package["name"].as_str()?)))
-        .collect();
-    let needs: BTreeMap<_, BTreeSet<_>> = array(&metadata["resolve"]["nodes"])
-        .filter_map(|node| {
-            let normal = array(&node["deps"]).filter(|dependency| {
-                array(&dependency["dep_kinds"]).any(|kind| kind["kind"].is_null() && kind["target"].is_null())
-            });
-            Some((node["id"].as_str()?, normal.filter_map(|dependency| dependency["pkg"].as_str()).collect()))
-        })
-        .collect();
-    let mut reached = BTreeSet::new();
-    let mut left: Vec<_> = name_of.iter().filter(|(_, name)| **name == "coplay_proto").map(|(id, _)| *id).collect();
-    while let Some(id) = left.pop() {
-        if reached.insert(id) {
-            left.extend(needs.get(id).into_iter().flatten());
-        }
-    }
-    let reached = reached.iter().filter_map(|id| name_of.get(id));
-    reached.filter(|name| NOT_BELOW_PROTO.contains(name)).map(|name| format!("coplay_proto reaches {name}")).collect()
+/// What the protocol reaches by itself, without the features that others ask of what it stands on.
+fn proto_tree() -> Result<String> {
+    let tree = ["tree", "--package", "coplay_proto", "--edges", "normal", "--prefix", "none", "--locked"];
+    output(cargo().args(tree))
+}
+
+/// What of that it should not reach: a tree has a package a line, its name first.
+fn below_proto(tree: &str) -> Vec<String> {
+    let reached: BTreeSet<_> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    let reached = reached.into_iter().filter(|name| NOT_BELOW_PROTO.contains(name));
+    reached.map(|name| format!("coplay_proto reaches {name}")).collect()
 }
 
 /// Source files that are too long, or named `mod.rs`.
@@ -246,15 +236,7 @@ mod tests {
 
     #[test]
     fn what_the_protocol_reaches_through_others_counts_too() {
-        let dependency = |name: &str| json!({ "pkg": name, "dep_kinds": [{ "kind": null, "target": null }] });
-        let metadata = json!({
-            "packages": [package("coplay_proto", &[]), package("uuid", &[]), package("rand", &[])],
-            "resolve": { "nodes": [
-                { "id": "coplay_proto", "deps": [dependency("uuid")] },
-                { "id": "uuid", "deps": [dependency("rand")] },
-                { "id": "rand", "deps": [] },
-            ] },
-        });
-        assert_eq!(below_proto(&metadata), ["coplay_proto reaches rand"]);
+        let tree = "coplay_proto v0.1.0 (/crates/proto)\nuuid v1.0.0\nrand v0.9.0\nuuid v1.0.0 (*)\nrandom v1.0.0";
+        assert_eq!(below_proto(tree), ["coplay_proto reaches rand"]);
     }
 }

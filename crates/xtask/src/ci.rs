@@ -61,7 +61,7 @@ fn shown(time: Duration) -> String {
 
 fn format() -> Result {
     run(cargo().args(["fmt", "--all", "--check"]))?;
-    run(cargo().args(["fmt", "--check", "--manifest-path", "benches/loss/Cargo.toml"]))
+    run(cargo().args(["fmt", "--check", "--manifest-path", "benches/stacks/Cargo.toml"]))
 }
 
 /// Of what is published: documenting the games as well would have all of Bevy checked once more.

@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -19,6 +19,8 @@ use crate::{
 const GAME: &str = "arena";
 /// The page around it.
 const INDEX: &str = "examples/web/index.html";
+/// Where matches are usually met.
+const PORT: u16 = 3536;
 /// What lives where there is no display.
 const BOTS: usize = 3;
 /// How long native and page may take to meet in `--check`, software rendering included.
@@ -39,9 +41,10 @@ pub(crate) struct Options {
     /// Build as for publishing: slower to build, smaller and faster to play.
     #[arg(long)]
     release: bool,
-    /// Where to serve the page and signaling, as ADDRESS:PORT; `0.0.0.0:3536` lets others on your network in, and prints their URL.
-    #[arg(long, default_value = "127.0.0.1:3536")]
-    listen: SocketAddr,
+    /// Where to serve the page and signaling, as ADDRESS:PORT; `0.0.0.0:3536` lets others on your network in, and prints their
+    /// URL. By default at `127.0.0.1:3536`, or another port if that one is taken.
+    #[arg(long)]
+    listen: Option<SocketAddr>,
     /// Stop after so many seconds.
     #[arg(long)]
     seconds: Option<u64>,
@@ -59,7 +62,7 @@ impl Options {
             bots: Some(1),
             peers: 1,
             release: false,
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
             seconds: None,
             check: true,
         }
@@ -86,9 +89,10 @@ impl Arena {
 /// Plays until Ctrl-C, or until the window is closed.
 pub(crate) fn play(options: &Options) -> Result {
     let mut steps = Steps::new(4);
+    let listen = where_to(options.listen)?;
     let arena = Arena::build(&mut steps, options.release)?;
     steps.next("starting signaling, with the page on the same port");
-    let site = Site::start(arena.page.clone(), options.listen)?;
+    let site = Site::start(arena.page.clone(), listen)?;
     let url = format!("http://{}/?room=play&topology={}", site.host(), options.topology);
     let place = target()?.join("play");
     make_dir(&place)?;
@@ -133,6 +137,18 @@ pub(crate) fn play(options: &Options) -> Result {
         return until_met(&mut games, MEETING);
     }
     until_stopped(&mut games, options.seconds.map(Duration::from_secs))
+}
+
+/// Where to listen. Known before anything is built: who was told of a port cannot come by another.
+fn where_to(wanted: Option<SocketAddr>) -> Result<SocketAddr> {
+    let Some(wanted) = wanted else {
+        let usual = SocketAddr::from(([127, 0, 0, 1], PORT));
+        return Ok(if TcpListener::bind(usual).is_ok() { usual } else { SocketAddr::new(usual.ip(), 0) });
+    };
+    TcpListener::bind(wanted).map_err(|error| {
+        format!("cannot listen at {wanted}: {error}; stop what does, or choose another with --listen")
+    })?;
+    Ok(wanted)
 }
 
 fn native(

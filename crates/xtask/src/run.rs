@@ -116,6 +116,11 @@ impl Running {
         }
     }
 
+    /// Has the program stand still (Unix), as if its machine were gone: nobody closes its connections.
+    pub(crate) fn freeze(&self) -> Result {
+        output(Command::new("kill").args(["-STOP", &self.child.id().to_string()])).map(drop)
+    }
+
     /// Waits until the program has ended by itself; false if it is still running after `limit`.
     pub(crate) fn ended_within(&mut self, limit: Duration) -> bool {
         let start = Instant::now();
@@ -137,9 +142,11 @@ impl Running {
     /// The end of what it printed, and where the rest is.
     pub(crate) fn last_words(&self) -> String {
         const LINES: usize = 15;
+        /// Of a line, which may be a long row of figures.
+        const CHARACTERS: usize = 400;
         let Some(path) = &self.log else { return String::new() };
         let log = self.log();
-        let lines: Vec<_> = log.lines().collect();
+        let lines: Vec<_> = log.lines().map(|line| line.chars().take(CHARACTERS).collect::<String>()).collect();
         let last = lines[lines.len().saturating_sub(LINES)..].join("\n    ");
         format!("; the end of {}:\n    {last}", path.display())
     }

@@ -4,6 +4,7 @@ use bevy::prelude::*;
 use bevy_coplay::prelude::*;
 
 use super::{Line, Menu, Page, act, rows};
+use crate::chat::peer_name;
 
 const BACK: Color = Color::srgba(0.03, 0.04, 0.08, 0.9);
 const CHOSEN: Color = Color::srgb(0.16, 0.24, 0.42);
@@ -58,6 +59,7 @@ fn click(rows: Query<(&Interaction, &Row), Changed<Interaction>>, mut commands: 
 }
 
 fn draw(world: &mut World) {
+    let others = others(world);
     let rows: Vec<String> = rows::rows(world).into_iter().map(|(label, _)| label).collect();
     // A row may have gone from under the finger.
     let mut menu = world.resource_mut::<Menu>();
@@ -67,7 +69,7 @@ fn draw(world: &mut World) {
     let now = Shown {
         open: menu.is_open(),
         code: world.resource::<Room>().code().to_owned(),
-        title: title(menu, connection),
+        title: title(menu, connection, &others),
         rows,
         chosen: menu.chosen,
         notice: menu.notice.clone(),
@@ -95,13 +97,22 @@ fn draw(world: &mut World) {
     world.insert_resource(now);
 }
 
-fn title(menu: &Menu, connection: LobbiesState) -> String {
+/// Who else is in the room.
+fn others(world: &mut World) -> String {
+    let mut peers = world.query::<(&Peer, Option<&Name>)>();
+    let mut names: Vec<_> = peers.iter(world).map(|(peer, name)| (peer.slot, peer_name(peer, name))).collect();
+    names.sort();
+    let names: Vec<_> = names.into_iter().map(|(_, name)| name).collect();
+    if names.is_empty() { "nobody else".to_owned() } else { names.join(", ") }
+}
+
+fn title(menu: &Menu, connection: LobbiesState, others: &str) -> String {
     match &menu.page {
         Page::Closed => String::new(),
         Page::Rooms if connection == LobbiesState::Open => "coplay arena".to_owned(),
         Page::Rooms => "coplay arena (looking for rooms ...)".to_owned(),
         Page::Joining => "joining ...".to_owned(),
-        Page::Room => "this room".to_owned(),
+        Page::Room => format!("this room, with {others}"),
         Page::Typing(line, text) => match line {
             Line::Code => format!("code: {text}_"),
             // Somebody may look over one's shoulder.

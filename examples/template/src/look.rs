@@ -5,13 +5,16 @@ use bevy_coplay::prelude::*;
 
 use crate::game::{Pos, Potato, Push, RADIUS, RINK, Skater};
 
+const DARK: Color = Color::srgb(0.06, 0.07, 0.1);
+
 pub fn plugin(app: &mut App) {
-    app.insert_resource(ClearColor(Color::srgb(0.06, 0.07, 0.1)))
+    app.insert_resource(ClearColor(DARK))
         .add_systems(Startup, stage)
         .add_systems(FixedPreUpdate, steer.in_set(NetSystems::Input))
         .add_observer(dress_skater)
         .add_observer(dress_potato)
-        .add_observer(|failed: On<RoomFailed>, mut line: Single<&mut Text>| line.0 = failed.error.to_string())
+        .add_observer(mark_mine)
+        .add_observer(complain)
         .add_systems(Update, (show_skaters, show_potato, tell.run_if(not(in_state(RoomState::Offline)))));
 }
 
@@ -22,7 +25,9 @@ fn stage(mut commands: Commands) {
     commands.spawn((Camera2d, Projection::from(projection)));
     commands
         .spawn((Sprite::from_color(Color::srgb(0.75, 0.85, 0.92), RINK * 2.0), Transform::from_xyz(0.0, 0.0, -1.0)));
-    commands.spawn((Text::default(), TextColor(Color::BLACK)));
+    // It may lie on the rink or beside it.
+    let line = Node { padding: UiRect::axes(px(10), px(6)), max_width: percent(100), ..default() };
+    commands.spawn((line, BackgroundColor(DARK))).with_child((Text::default(), TextFont::from_font_size(16.0)));
 }
 
 /// Arrow keys, or the way that a finger was drawn.
@@ -40,6 +45,12 @@ fn dress_skater(skater: On<Add, Skater>, skaters: Query<&Skater>, mut commands: 
     let color = skaters.get(skater.entity)?.color;
     commands.entity(skater.entity).insert(Sprite::from_color(color, Vec2::splat(RADIUS * 1.8)));
     Ok(())
+}
+
+/// The player's own has a dark edge.
+fn mark_mine(mine: On<Add, Mine>, mut commands: Commands) {
+    let edge = Sprite::from_color(DARK, Vec2::splat(RADIUS * 2.1));
+    commands.entity(mine.entity).with_child((edge, Transform::from_xyz(0.0, 0.0, -0.5)));
 }
 
 fn dress_potato(potato: On<Add, Potato>, mut commands: Commands) {
@@ -60,6 +71,17 @@ fn show_potato(mut potatoes: Query<(&Potato, &mut Transform)>, skaters: Query<&P
     }
 }
 
-fn tell(room: Res<Room>, skaters: Query<&Skater>, mut line: Single<&mut Text>) {
-    line.0 = format!("room {}: {} players", room.code(), skaters.iter().len());
+fn tell(room: Res<Room>, state: Res<State<RoomState>>, skaters: Query<&Skater>, mut line: Single<&mut Text>) {
+    let who = match skaters.iter().len() {
+        _ if *state == RoomState::Joining => "joining ...".to_owned(),
+        1 => "1 player".to_owned(),
+        players => format!("{players} players"),
+    };
+    let keys = "Arrow keys or a finger push the square with the dark edge.";
+    line.0 = format!("room {}: {who}\n{keys}", room.code());
+}
+
+fn complain(failed: On<RoomFailed>, mut line: Single<&mut Text>) {
+    let again = if failed.error.is_temporary() { "\nTrying again ..." } else { "" };
+    line.0 = format!("{}{again}", failed.error);
 }

@@ -1,6 +1,4 @@
 //! Hot potato on ice, for up to 16: bump into somebody to be rid of it.
-//!
-//! `hot-potato [ROOM] [--headless]`; on the page `?room=ROOM`. Players of one room meet.
 
 mod game;
 mod look;
@@ -8,20 +6,35 @@ mod look;
 use bevy::{app::ScheduleRunnerPlugin, log::LogPlugin, prelude::*, state::app::StatesPlugin};
 use bevy_coplay::prelude::*;
 
+const HELP: &str = "hot-potato [ROOM] [--headless]
+
+  ROOM         meet in the room of this name (default: hot-potato); on the page it is ?room=ROOM
+  --headless   one more player, without a window: it keeps the room, or tries the game with you
+
+Players meet by a signaling server: COPLAY_SIGNALING=ws://HOST:3536 in the environment says where it is.";
+
 /// Where players meet: what was in the environment when this was compiled, such as `SIGNALING=wss://play.example.org`.
-/// Without it: where the page is from, what its URL says (`?signaling=`), or this machine.
+/// Without it: where the page is from, what its URL says (`?signaling=`), `COPLAY_SIGNALING`, or this machine.
 const SIGNALING: Option<&str> = option_env!("SIGNALING");
 
+/// How long to wait, in seconds, before a room is asked for once more.
+const AGAIN: f32 = 3.0;
+
 fn main() -> AppExit {
-    let net = CoplayPlugins::room(room().unwrap_or_else(|| "hot-potato".into())).mesh(); // or .host()
-    let net = match SIGNALING {
-        Some(url) => net.signaling(url),
-        None => net,
+    let asked = |flag: &str| std::env::args().any(|word| word == flag);
+    if asked("--help") || asked("-h") {
+        println!("{HELP}");
+        return AppExit::Success;
+    }
+    let join = JoinRoom::room(room().unwrap_or_else(|| "hot-potato".into())).mesh(); // or .host()
+    let join = match SIGNALING {
+        Some(url) => join.signaling(url),
+        None => join,
     };
+    let headless = asked("--headless");
     let log = LogPlugin { filter: bevy_coplay::LOG_FILTER.into(), ..default() };
     let mut app = App::new();
-    if std::env::args().any(|word| word == "--headless") {
-        // One more player, without a window: it keeps the room, or tries the game with you.
+    if headless {
         let frames = ScheduleRunnerPlugin::run_loop(core::time::Duration::from_secs_f64(1.0 / 60.0));
         app.add_plugins((MinimalPlugins.set(frames), StatesPlugin, log));
     } else {
@@ -30,7 +43,39 @@ fn main() -> AppExit {
         app.add_plugins(DefaultPlugins.set(log).set(WindowPlugin { primary_window: Some(window), ..default() }));
         app.add_plugins(look::plugin);
     }
-    app.add_plugins((net, game::plugin)).run()
+    app.add_plugins((CoplayPlugins::joining(join.clone()), game::plugin))
+        .insert_resource(Wanted { join, headless, again_in: None })
+        .add_observer(failed)
+        .add_systems(Update, try_again)
+        .run()
+}
+
+/// The room that was asked for, to ask for it again.
+#[derive(Resource)]
+struct Wanted {
+    join: JoinRoom,
+    headless: bool,
+    /// Seconds.
+    again_in: Option<f32>,
+}
+
+/// Why it failed is in the log, and in the window. Without a window nobody would see that it stays that way.
+fn failed(failed: On<RoomFailed>, mut wanted: ResMut<Wanted>, mut exits: MessageWriter<AppExit>) {
+    if failed.error.is_temporary() {
+        info!("trying again in {AGAIN} s ...");
+        wanted.again_in = Some(AGAIN);
+    } else if wanted.headless {
+        exits.write(AppExit::error());
+    }
+}
+
+fn try_again(mut wanted: ResMut<Wanted>, time: Res<Time>, mut commands: Commands) {
+    let Some(seconds) = wanted.again_in else { return };
+    let left = seconds - time.delta_secs();
+    wanted.again_in = (left > 0.0).then_some(left);
+    if left <= 0.0 {
+        commands.trigger(wanted.join.clone());
+    }
 }
 
 #[cfg(not(target_arch = "wasm32"))]

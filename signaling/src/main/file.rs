@@ -3,7 +3,11 @@
 
 use std::{ffi::OsString, fs, path::Path};
 
-use clap::{Arg, ArgAction, ArgMatches, Command, parser::ValueSource};
+use clap::{
+    Arg, ArgAction, ArgMatches, Command,
+    error::{ContextKind, ContextValue, ErrorKind},
+    parser::ValueSource,
+};
 use toml::{Table, Value};
 
 /// The arguments of the command line, followed by what only the file says. The error says what is wrong with the file.
@@ -40,12 +44,31 @@ fn read(command: &Command, given: &ArgMatches, file: &Path, table: Table) -> Res
                 }
                 _ => return Err(wrong("write a text in quotes, or a whole number")),
             };
-            if !is_decided(command, given, option) {
-                said.extend(argument.map(OsString::from));
+            if let Some(argument) = argument.filter(|_| !is_decided(command, given, option)) {
+                if let Some(why) = refused(command, &key, &argument) {
+                    return Err(wrong(&why));
+                }
+                said.push(argument.into());
             }
         }
     }
     Ok(said)
+}
+
+/// What is wrong with the value of an option, by itself.
+fn refused(command: &Command, key: &str, argument: &str) -> Option<String> {
+    let error = command.clone().try_get_matches_from([command.get_name(), argument]).err()?;
+    // That others are missing, or what the environment says, is not the file's: it is told when all is read.
+    let wrong = matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue);
+    let named = format!("--{key}");
+    let is_this = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(option)) => option.split(' ').next() == Some(named.as_str()),
+        _ => false,
+    };
+    // The first paragraph: what follows is how the command line is used.
+    let text = error.to_string();
+    let said = text.split("\n\n").next().unwrap_or_default();
+    (wrong && is_this).then(|| said.trim_start_matches("error: ").to_owned())
 }
 
 /// Whether the command line or the environment says this, or what excludes it.
@@ -136,7 +159,8 @@ mod tests {
             ("number = 1.5", "number: write"),
             ("number = [1]", "number: write"),
             ("url = [1.5]", "url: write"),
-            ("number = \"x\"", "--number"),
+            ("number = \"x\"", "f.toml: number: invalid value 'x' for '--number"),
+            ("off = true\nnumber = -1", "f.toml: number: "),
         ] {
             let error = options(&[], file).err().unwrap_or_else(|| panic!("{file} was taken"));
             assert!(error.contains(what), "{file}: {error}");

@@ -1,12 +1,21 @@
 //! Which options say who is let in, how much of everything may come, over what, and what is told about it?
 
-use std::{error::Error, fs, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    error::Error,
+    fs,
+    io::{self, IsTerminal},
+    net::SocketAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::{Args, ValueEnum};
 use coplay_signaling::{
     AddressLimits, Config, ForwardedHeader, Limits, MetricsAccess, Origins, Pace, Proxies, Secret, TlsFiles, network,
 };
 use tracing_subscriber::EnvFilter;
+
+use crate::listen;
 
 /// They are in groups of their own in `--help`.
 #[derive(Debug, Args)]
@@ -113,7 +122,13 @@ pub(crate) struct Guarding {
     #[arg(long, env = "COPLAY_DRAIN", value_name = "SECONDS", default_value_t = 10, help_heading = "Operation")]
     drain: u64,
     /// Answer /metrics, /healthz and /readyz at this address (TCP, plain HTTP) [default: /metrics from this machine only]
-    #[arg(long, env = "COPLAY_METRICS_LISTEN", value_name = "ADDRESS:PORT", help_heading = "Operation")]
+    #[arg(
+        long,
+        env = "COPLAY_METRICS_LISTEN",
+        value_name = "ADDRESS:PORT",
+        value_parser = listen::named,
+        help_heading = "Operation"
+    )]
     metrics_listen: Option<SocketAddr>,
     /// Answer /metrics to everyone
     #[arg(long, env = "COPLAY_METRICS_PUBLIC", conflicts_with = "metrics_listen", help_heading = "Operation")]
@@ -138,7 +153,10 @@ enum LogFormat {
 impl Guarding {
     /// Logs to standard error from here on.
     pub(crate) fn start_log(&self, filter: EnvFilter) {
-        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        // Colours are for people who look at a terminal and want them (no-color.org), and not for files.
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|said| !said.is_empty());
+        let colours = io::stderr().is_terminal() && !plain;
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours);
         match self.log_format {
             LogFormat::Text => log.init(),
             LogFormat::Json => log.json().flatten_event(true).init(),

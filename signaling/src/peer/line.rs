@@ -77,6 +77,7 @@ impl Line {
 
     /// Says why it ends, and closes.
     pub(crate) async fn end(self, end: End) {
+        tracing::debug!(why = end.to_string(), "is closed");
         finish(self.socket, end, true, &self.rules).await;
     }
 

@@ -1,33 +1,56 @@
 //! What waits to be sent to one peer, bounded in frames and in bytes: the room's end and the peer's end.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use axum::extract::ws::Utf8Bytes;
 use coplay_proto::signal::SignalError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 
 use super::relayed::Relayed;
 
+/// For so many frames a queue that is empty keeps its memory.
+const FEW: usize = 4;
+
 /// Makes the two ends of a queue for `frames` frames of `bytes` bytes together, and for `relayed` bytes of other peers.
 pub(crate) fn outbox(frames: u32, bytes: u32, relayed: u32) -> (Outbox, Inbox) {
-    let (sender, receiver) = mpsc::channel(frames.max(1) as usize);
+    let (most_frames, most_bytes) = (frames.max(1) as usize, bytes as usize);
+    let frames = Arc::new(Frames { most_frames, most_bytes, waiting: Mutex::default(), news: Notify::new() });
     let (alive, dropped) = oneshot::channel();
-    let held = Arc::new(AtomicUsize::new(0));
     let relayed = Relayed::new(relayed);
-    let most = bytes as usize;
-    let outbox = Outbox { frames: sender, held: held.clone(), most, cut: Some(alive), relayed: relayed.clone() };
-    (outbox, Inbox { queue: Queue { unsent: None, frames: receiver, held }, cut: Cut(dropped), relayed })
+    let outbox = Outbox { frames: frames.clone(), cut: Some(alive), relayed: relayed.clone() };
+    (outbox, Inbox { queue: Queue(frames), cut: Cut(dropped), relayed })
+}
+
+/// What both ends have. No channel of tokio's: an empty one takes 1.5 KiB, of each peer.
+#[derive(Debug)]
+struct Frames {
+    most_frames: usize,
+    most_bytes: usize,
+    waiting: Mutex<Waiting>,
+    news: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    frames: VecDeque<Utf8Bytes>,
+    /// Bytes of these, and of those that are being written.
+    held: usize,
+}
+
+impl Frames {
+    /// Held for a look only, never while waiting.
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The room's end. Dropping it cuts the peer off, whatever still waits.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    frames: mpsc::Sender<Utf8Bytes>,
-    held: Arc<AtomicUsize>,
-    most: usize,
+    frames: Arc<Frames>,
     cut: Option<oneshot::Sender<SignalError>>,
     pub(crate) relayed: Relayed,
 }
@@ -39,15 +62,30 @@ pub(crate) struct Overflow;
 impl Outbox {
     /// Puts a frame behind the others.
     pub(crate) fn push(&self, frame: Utf8Bytes) -> Result<(), Overflow> {
-        let length = frame.len();
-        if self.held.fetch_add(length, Relaxed) + length > self.most {
+        self.push_below(self.frames.most_frames, self.frames.most_bytes, frame)
+    }
+
+    /// Puts a frame that one can do without behind the others, if a quarter of the queue is free, in frames and bytes:
+    /// that is left to frames that one cannot do without.
+    pub(crate) fn push_if_ample(&self, frame: Utf8Bytes) -> Result<(), Overflow> {
+        let Frames { most_frames, most_bytes, .. } = *self.frames;
+        self.push_below(most_frames - most_frames / 4, most_bytes - most_bytes / 4, frame)
+    }
+
+    fn push_below(&self, most_frames: usize, most_bytes: usize, frame: Utf8Bytes) -> Result<(), Overflow> {
+        if Arc::strong_count(&self.frames) == 1 {
+            // A peer that is closed leaves the room next.
+            return Ok(());
+        }
+        let mut waiting = self.frames.lock();
+        if waiting.frames.len() >= most_frames || waiting.held + frame.len() > most_bytes {
             return Err(Overflow);
         }
-        match self.frames.try_send(frame) {
-            // A peer that is closed leaves the room next.
-            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(Overflow),
-        }
+        waiting.held += frame.len();
+        waiting.frames.push_back(frame);
+        drop(waiting);
+        self.frames.news.notify_one();
+        Ok(())
     }
 
     /// Cuts the peer off and has it told why, ahead of whatever still waits.
@@ -56,16 +94,6 @@ impl Outbox {
             // A peer that is closed leaves the room next.
             let _ = cut.send(why);
         }
-    }
-}
-
-impl Outbox {
-    /// Puts a frame that one can do without behind the others, if a quarter of the queue is free, in frames and bytes:
-    /// that is left to frames that one cannot do without.
-    pub(crate) fn push_if_ample(&self, frame: Utf8Bytes) -> Result<(), Overflow> {
-        let crowded = self.frames.capacity() <= self.frames.max_capacity() / 4
-            || self.held.load(Relaxed) + frame.len() > self.most - self.most / 4;
-        if crowded { Err(Overflow) } else { self.push(frame) }
     }
 }
 
@@ -79,32 +107,38 @@ pub(crate) struct Inbox {
 
 /// What waits.
 #[derive(Debug)]
-pub(crate) struct Queue {
-    unsent: Option<Utf8Bytes>,
-    frames: mpsc::Receiver<Utf8Bytes>,
-    held: Arc<AtomicUsize>,
-}
+pub(crate) struct Queue(Arc<Frames>);
 
 impl Queue {
-    /// The next frame; it counts as waiting until it is [`Self::written`]. Never comes once the room's end is gone.
+    /// The next frame; it counts as waiting until it is [`Self::written`]. Never comes once the room's end is gone and all
+    /// is read. May be dropped and called again.
     pub(crate) async fn next(&mut self) -> Utf8Bytes {
-        if let Some(frame) = self.unsent.take() {
-            return frame;
+        loop {
+            let news = self.0.news.notified();
+            if let Some(frame) = self.pop() {
+                return frame;
+            }
+            news.await;
         }
-        match self.frames.recv().await {
-            Some(frame) => frame,
-            None => std::future::pending().await,
+    }
+
+    fn pop(&self) -> Option<Utf8Bytes> {
+        let mut waiting = self.0.lock();
+        let frame = waiting.frames.pop_front()?;
+        if waiting.frames.is_empty() && waiting.frames.capacity() > FEW {
+            waiting.frames = VecDeque::new();
         }
+        Some(frame)
     }
 
     /// The last frame could not be written; it is the next one again.
     pub(crate) fn put_back(&mut self, frame: Utf8Bytes) {
-        self.unsent = Some(frame);
+        self.0.lock().frames.push_front(frame);
     }
 
     /// A frame of this many bytes waits no more.
     pub(crate) fn written(&self, bytes: usize) {
-        self.held.fetch_sub(bytes, Relaxed);
+        self.0.lock().held -= bytes;
     }
 }
 

@@ -17,10 +17,11 @@ const JUST_HEARD: Duration = Duration::from_secs(2);
 
 /// Waits, and goes on in the room that comes of it.
 pub(crate) async fn serve(mut line: Line, mut ticket: Ticket, rules: Arc<Rules>, share: Share) {
+    tracing::debug!("waits for a quick match");
     let outcome = wait(&mut line, &mut ticket).await;
     drop((ticket, share));
     match outcome {
-        Ok(entry) => Box::pin(peer::serve(line.into_socket(), entry, true, rules)).await,
+        Ok(entry) => peer::serve(line.into_socket(), Box::new(entry), true, rules),
         Err(end) => line.end(end).await,
     }
 }

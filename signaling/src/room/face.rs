@@ -125,6 +125,7 @@ impl Face {
             RoomCommand::Kick(peer) => {
                 let seconds = u32::try_from(powers.banned_for.as_secs()).unwrap_or(u32::MAX);
                 if let Some(address) = group.kick(peer, SignalError::Kicked { seconds }) {
+                    tracing::debug!(%peer, from = address.map(tracing::field::display), "a peer is removed by the leader");
                     door.ban(address, powers.now + powers.banned_for);
                     // One that was a member: nobody ends what peers of other rooms relay.
                     if let Some(relays) = powers.relays {

@@ -3,7 +3,7 @@
 //! A room has one group, or with `?next=N` one for each N peers that came. A group is no task and knows no socket: it
 //! changes in one turn, and what it has to say goes into the [`Outbox`]es of its members.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use axum::extract::ws::Utf8Bytes;
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use coplay_proto::{
         relay::{FrameKind, RelayOffer},
     },
 };
+use tokio::time::Instant;
 
 use crate::{
     firewall::{Dropped, Handshakes, Kind},
@@ -58,6 +59,8 @@ struct Member {
     relays: bool,
     from: Option<IpAddr>,
     outbox: Outbox,
+    /// Whether it was made an offer or made one, or whatever else connects two.
+    met: bool,
 }
 
 impl Member {
@@ -87,6 +90,10 @@ pub(crate) struct Group {
     relayed: BTreeSet<(PeerId, PeerId)>,
     /// Those who did not keep up; they are gone before the turn ends.
     slow: Vec<PeerId>,
+    /// How many went before they met anybody, and were not replaced.
+    lost: u32,
+    /// When members began to connect, or after that somebody came last.
+    begun: Option<Instant>,
 }
 
 impl Group {
@@ -100,6 +107,8 @@ impl Group {
             handshakes: Handshakes::default(),
             relayed: BTreeSet::new(),
             slow: Vec::new(),
+            lost: 0,
+            begun: None,
         }
     }
 
@@ -141,6 +150,28 @@ impl Group {
         (self.max, self.capacity) = (Some(max), max);
     }
 
+    /// How many seats are free because somebody went before they met anybody. `kept` is for how long that counts once
+    /// others have met.
+    pub(crate) fn vacant(&self, now: Instant, kept: Duration) -> u32 {
+        let is_late = self.begun.is_some_and(|begun| now.saturating_duration_since(begun) >= kept);
+        if is_late { 0 } else { self.lost.min(self.free()) }
+    }
+
+    /// Nobody who is gone is to be replaced.
+    pub(crate) fn forget_lost(&mut self) {
+        self.lost = 0;
+    }
+
+    /// Members connect, from now on.
+    pub(crate) fn begin(&mut self, now: Instant) {
+        self.begun.get_or_insert(now);
+    }
+
+    /// Somebody came.
+    pub(crate) fn came(&mut self, now: Instant) {
+        self.begun = self.begun.map(|_| now);
+    }
+
     /// Takes a peer in and greets it; those it is to be connected with hear of it, and make the offers.
     pub(crate) fn admit(&mut self, newcomer: Newcomer, greeting: Greeting<'_>) -> Result<(), SignalError> {
         if let Some(asked) = newcomer.topology
@@ -152,7 +183,8 @@ impl Group {
             return Err(SignalError::RoomFull { max: self.capacity });
         }
         let Newcomer { peer: me, coplay, relays, ice_servers, from, outbox, .. } = newcomer;
-        self.members.push(Member { peer: me, coplay, relays, from, outbox });
+        self.members.push(Member { peer: me, coplay, relays, from, outbox, met: false });
+        self.lost = self.lost.saturating_sub(1).min(self.free());
         let greeting = match coplay {
             true => self.welcome(me, Greeting { ice_servers, ..greeting }),
             false => ServerMessage::IdAssigned(me),
@@ -210,6 +242,8 @@ impl Group {
     pub(crate) fn kick(&mut self, peer: PeerId, why: SignalError) -> Option<Option<IpAddr>> {
         let member = self.members.iter_mut().find(|member| member.peer == peer)?;
         member.outbox.dismiss(why);
+        // The leader wants nobody else for it.
+        member.met = true;
         let from = member.from;
         for member in self.members.iter().skip(1).filter(|member| member.coplay && member.peer != peer) {
             member.say(&ServerMessage::Kicked(peer), &mut self.slow);
@@ -233,6 +267,9 @@ impl Group {
         let (from_at, to_at) = introduced.ok_or(Dropped::Stranger)?;
         // Who came first was told of the other, and makes the offer.
         self.handshakes.admit(from, to, from_at < to_at, kind)?;
+        if matches!(kind, Kind::Offer | Kind::Opaque) {
+            self.meet(from_at, to_at);
+        }
         let Some(member) = self.members.get(to_at) else { return Err(Dropped::Stranger) };
         let passed = match kind {
             Kind::Candidate => member.outbox.push_if_ample(frame).map_err(|_| Dropped::Slow),
@@ -256,10 +293,14 @@ impl Group {
     ) -> Result<(usize, bool), Unrelayed> {
         let place = |peer| self.members.iter().position(|member| member.peer == peer && member.relays);
         let paired = place(from).zip(place(to)).filter(|(from, to)| self.paired(*from, *to));
-        match paired.and_then(|(_, at)| self.members.get(at)) {
-            Some(member) => {
+        match paired.and_then(|(from_at, to_at)| Some((from_at, to_at, self.members.get(to_at)?))) {
+            Some((from_at, to_at, member)) => {
                 let first = kind != FrameKind::Hello && self.relayed.insert((from.min(to), from.max(to)));
-                Ok((member.outbox.relayed.push(kind, frame), first))
+                let dropped = member.outbox.relayed.push(kind, frame);
+                if first {
+                    self.meet(from_at, to_at);
+                }
+                Ok((dropped, first))
             }
             None => {
                 // Who asks learns that it is of no use, whatever the reason is.
@@ -277,6 +318,19 @@ impl Group {
         self.members.first().map(|member| Leader { peer: member.peer, term: self.term })
     }
 
+    fn free(&self) -> u32 {
+        self.capacity.saturating_sub(u32::try_from(self.members.len()).unwrap_or(u32::MAX))
+    }
+
+    /// The members at two places have met.
+    fn meet(&mut self, one: usize, other: usize) {
+        for at in [one, other] {
+            if let Some(member) = self.members.get_mut(at) {
+                member.met = true;
+            }
+        }
+    }
+
     /// Whether the members at two places are to be connected.
     fn paired(&self, one: usize, other: usize) -> bool {
         one != other && (self.topology == Topology::Mesh || one == 0 || other == 0)
@@ -289,7 +343,8 @@ impl Group {
                 member.say(&ServerMessage::PeerLeft(peer), &mut self.slow);
             }
         }
-        self.members.remove(place);
+        let gone = self.members.remove(place);
+        self.lost = self.lost.saturating_add(u32::from(!gone.met));
         self.handshakes.forget(peer);
         self.relayed.retain(|(one, other)| *one != peer && *other != peer);
         if place > 0 {
@@ -297,6 +352,7 @@ impl Group {
         }
         self.term.0 = self.term.0.saturating_add(1);
         let Some(leader) = self.leader() else { return };
+        tracing::debug!(leader = %leader.peer, term = leader.term.0, "another leads");
         for member in self.members.iter().filter(|member| member.coplay) {
             member.say(&ServerMessage::Leader(leader), &mut self.slow);
         }

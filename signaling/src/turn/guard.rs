@@ -21,6 +21,7 @@ use stun::{
     textattrs::TextAttribute, uattrs::UnknownAttributes, xoraddr::XorMappedAddress,
 };
 use tokio::{sync::Mutex, time::Instant};
+use tracing::field;
 use turn::{
     allocation::{
         Allocation,
@@ -168,13 +169,20 @@ impl Guard {
         let signer = match self.authenticate(&mut message, from) {
             Ok(Some(signer)) => signer,
             Ok(None) => return,
-            Err(refusal) => return self.refuse(&message, from, refusal, None),
+            Err(refusal) => {
+                // Without a signature it is asked for one, as is usual.
+                if message.contains(ATTR_MESSAGE_INTEGRITY) {
+                    tracing::debug!(%from, code = refusal.code.0, "a TURN request is refused");
+                }
+                return self.refuse(&message, from, refusal, None);
+            }
         };
         let granted = match message.typ.method {
             METHOD_ALLOCATE => self.allocate(&message, from, &signer).await,
             _ => self.manage(packet, &message, from, &signer).await,
         };
         if let Err(refusal) = granted {
+            tracing::debug!(id = %signer.peer, %from, code = refusal.code.0, "a TURN request is refused");
             self.refuse(&message, from, refusal, Some(signer.key.0));
         }
     }
@@ -249,7 +257,8 @@ impl Guard {
         self.pass(&limited, from, Some(signer)).await;
         // If it was not taken up, the request was refused, and the lease ends here.
         self.harbour.expect(None);
-        if ledger.has(from) {
+        if let Some(account) = ledger.of(from) {
+            tracing::debug!(id = %signer.peer, %from, relay = account.relay.map(field::display), "a TURN allocation");
             count(&counters.allocated);
         } else {
             count(&counters.refused_quota);

@@ -100,10 +100,6 @@ impl Ledger {
         Some(self.lock().accounts.get_mut(&client)?.packets.take(1, self.packets, now))
     }
 
-    pub(crate) fn has(&self, client: SocketAddr) -> bool {
-        self.lock().accounts.contains_key(&client)
-    }
-
     pub(crate) fn count(&self) -> usize {
         self.lock().accounts.len()
     }
@@ -122,14 +118,20 @@ impl Ledger {
         let mut books = self.lock();
         let named = books.accounts.iter().filter(|(_, account)| account.username == username);
         let clients: Vec<_> = named.map(|(client, _)| *client).collect();
-        for client in clients {
-            books.close(client, None);
+        let closed: Vec<_> =
+            clients.into_iter().filter_map(|client| Some((client, books.close(client, None)?))).collect();
+        drop(books);
+        for (client, account) in closed {
+            account.ended(client);
         }
     }
 
     /// Strikes an allocation out whose relay is just being closed.
     pub(crate) fn close(&self, client: SocketAddr) {
-        self.lock().close(client, None);
+        let closed = self.lock().close(client, None);
+        if let Some(account) = closed {
+            account.ended(client);
+        }
     }
 
     /// Notes permissions for these addresses; false if that is too many.
@@ -152,19 +154,29 @@ impl Ledger {
     }
 }
 
+impl Account {
+    /// Says that it is over, if it ever began.
+    fn ended(&self, client: SocketAddr) {
+        if let Some(relay) = self.relay {
+            tracing::debug!(id = %self.peer, from = %client, %relay, "a TURN allocation ended");
+        }
+    }
+}
+
 impl Books {
-    fn close(&mut self, client: SocketAddr, number: Option<u64>) {
+    fn close(&mut self, client: SocketAddr, number: Option<u64>) -> Option<Account> {
         let closes = |account: &Account| number.is_none_or(|number| account.number == number);
         if !self.accounts.get(&client).is_some_and(closes) {
-            return;
+            return None;
         }
-        let Some(Account { peer, .. }) = self.accounts.remove(&client) else { return };
-        if let Some(held) = self.peers.get_mut(&peer) {
+        let account = self.accounts.remove(&client)?;
+        if let Some(held) = self.peers.get_mut(&account.peer) {
             *held = held.saturating_sub(1);
             if *held == 0 {
-                self.peers.remove(&peer);
+                self.peers.remove(&account.peer);
             }
         }
+        Some(account)
     }
 }
 
@@ -181,7 +193,10 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.ledger.lock().close(self.client, Some(self.number));
+        let closed = self.ledger.lock().close(self.client, Some(self.number));
+        if let Some(account) = closed {
+            account.ended(self.client);
+        }
     }
 }
 
@@ -234,7 +249,7 @@ mod tests {
         leases.extend(open(&ledger, 3, 8));
         assert!(open(&ledger, 4, 9).is_none(), "a fourth of all");
         leases.remove(0);
-        assert!(!ledger.has(client(1)) && ledger.has(client(3)));
+        assert!(ledger.of(client(1)).is_none() && ledger.of(client(3)).is_some());
         assert!(open(&ledger, 2, 9).is_none(), "the client has one");
         assert!(open(&ledger, 1, 9).is_some_and(|_| ledger.count() == 3));
         leases.clear();
@@ -248,7 +263,7 @@ mod tests {
         ledger.close(client(1));
         let second = open(&ledger, 1, 7).unwrap();
         drop(first);
-        assert!(ledger.has(client(1)));
+        assert!(ledger.of(client(1)).is_some());
         second.settle(client(9));
         assert_eq!(ledger.of(client(1)).unwrap().relay, Some(client(9)));
         assert_eq!(ledger.names(|peer| peer == PeerId::from_u128(7)).len(), 1);

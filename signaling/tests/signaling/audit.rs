@@ -132,19 +132,31 @@ async fn row_4_a_huge_message_is_not_held_in_memory() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn row_5_an_idle_peer_costs_little_memory() {
+    use coplay_proto::signal::lobby::Credentials;
+    use tokio_tungstenite::tungstenite::{client::IntoClientRequest, http::HeaderValue};
+
     const PEERS: u64 = 1000;
     let process = Process::start(&[]);
+    // As our sockets come if nothing else is asked of them.
+    let credentials = Credentials { resumable: true, relays: true, ..Credentials::default() };
+    let offers: HeaderValue = credentials.subprotocols().join(", ").parse().unwrap();
+    let join = async |path: String| {
+        let mut request = format!("{}{path}", process.url).into_client_request().unwrap();
+        request.headers_mut().insert("Sec-WebSocket-Protocol", offers.clone());
+        soon("the handshake", connect_async(request)).await.unwrap().0
+    };
     let mut peers = Vec::new();
     // What the first ones cost is the server's own.
     for n in 0..50 {
-        peers.push(join(&process, &format!("/warm-{n}")).await);
+        peers.push(join(format!("/warm-{n}")).await);
     }
     let before = process.memory("VmRSS");
     for n in 0..PEERS {
-        peers.push(join(&process, &format!("/r-{}", n / 8)).await);
+        peers.push(join(format!("/r-{}", n / 2)).await);
     }
+    // 12 kB are the goal of 10,000 peers on an optimised server (`cargo xtask bench signaling`); this one is neither.
     let each = (process.memory("VmRSS").saturating_sub(before)) as f64 / PEERS as f64;
-    assert!(each < 24.0, "{each} KiB");
+    assert!(each < 11.0, "{each} KiB");
 }
 
 #[cfg(target_os = "linux")]
@@ -274,17 +286,21 @@ async fn row_11_peers_who_come_at_once_are_all_introduced() {
 #[tokio::test]
 async fn row_14_no_group_is_completed_by_somebody_gone() {
     let server = plain();
-    for round in 0..30 {
+    let mut pairs = Vec::new();
+    for round in 1..=30 {
         let path = format!("/r-{round}?next=2");
         let leaver = Client::stock(&server, &path).await;
+        let gone = leaver.me;
         let (mut a, ()) = tokio::join!(Client::stock(&server, &path), leaver.leave());
+        until(&server, Occupancy { rooms: round, peers: 2 * round - 1 }).await;
         let mut b = Client::stock(&server, &path).await;
-        // Either a was matched with the leaver, who had not left then, and hears that it did; or with b.
+        // If a was matched with the leaver, who had not left then, it hears that it did. It meets b in any case.
         match a.next().await {
-            ServerMessage::NewPeer(peer) if peer == b.me => a.reaches(&mut b).await,
-            ServerMessage::PeerLeft(_) => (),
-            other => panic!("{other:?}"),
+            ServerMessage::PeerLeft(peer) if peer == gone => a.hears(ServerMessage::NewPeer(b.me)).await,
+            other => assert_eq!(other, ServerMessage::NewPeer(b.me)),
         }
+        a.reaches(&mut b).await;
+        pairs.push((a, b));
     }
 }
 

@@ -73,6 +73,17 @@ async fn it_serves_the_page_of_a_folder_and_refuses_one_without() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+#[tokio::test]
+async fn it_says_where_it_listens_and_who_reaches_it() {
+    for (listen, ip, who) in [("0", "0.0.0.0", "all interfaces"), ("localhost:0", "127.0.0.1", "this machine only")] {
+        let process = Process::of(run(&["--listen", listen, "--no-stun"]));
+        let port = process.url.strip_prefix("ws://127.0.0.1:").unwrap();
+        let expected = format!("listening on {ip}:{port} ({who}): {}", process.url);
+        assert!(process.line.starts_with(&expected), "{}", process.line);
+        assert!(get(&process, "/healthz", "").await.ends_with("ok\n"));
+    }
+}
+
 #[test]
 fn it_says_what_to_do_about_a_port_that_is_taken() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -92,7 +103,8 @@ fn it_refuses_options_that_cannot_work_and_explains_the_others() {
         (&["--turn-embedded", "--turn-ports", "61001-61000"], "no range of ports"),
         (&["--turn-embedded", "--turn-external-ip", "0.0.0.0"], "--turn-external-ip"),
         (&["--no-stun", "--stun", "127.0.0.1:0"], "cannot be used with"),
-        (&["--listen", "nowhere"], "--listen"),
+        (&["--listen", "nowhere"], "localhost:3536"),
+        (&["--metrics-listen", "9090"], "127.0.0.1:9090"),
     ] {
         let listen: &[&str] = if args.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
         let (text, well) = end(run(&[args, listen].concat()));
@@ -104,7 +116,11 @@ fn it_refuses_options_that_cannot_work_and_explains_the_others() {
     {
         assert!(help.contains(option), "{option}");
     }
-    assert!(well && help.contains("COPLAY_TURN_SECRET_FILE") && help.contains("listening on ws://"), "{help}");
+    assert!(
+        well && help.contains("COPLAY_TURN_SECRET_FILE")
+            && help.contains("listening on 0.0.0.0:3536 (all interfaces): ws://"),
+        "{help}"
+    );
 }
 
 #[tokio::test]

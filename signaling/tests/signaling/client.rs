@@ -107,8 +107,13 @@ impl Client {
 
     /// A peer with the subprotocol and more to offer, before it was told anything.
     pub(crate) async fn wait(server: &Running, path: &str, credentials: &Credentials) -> Self {
+        Self::wait_from(server, path, credentials, "127.0.0.1").await
+    }
+
+    /// The same from an address of this machine.
+    pub(crate) async fn wait_from(server: &Running, path: &str, credentials: &Credentials, from: &str) -> Self {
         let (url, offers) = (format!("{}{path}", server.url()), credentials.subprotocols().join(", "));
-        Self::offering(server.local_addr(), &url, &offers, "127.0.0.1").await.unwrap()
+        Self::offering(server.local_addr(), &url, &offers, from).await.unwrap()
     }
 
     async fn offering(address: SocketAddr, url: &str, offers: &str, from: &str) -> Result<Self, Error> {

@@ -11,6 +11,7 @@ mod hostile;
 mod ice;
 mod leader;
 mod lobbies;
+mod log;
 mod metrics;
 mod options;
 mod process;

@@ -33,9 +33,9 @@ async fn what_happens_is_counted() {
         "coplay_matches_total 1",
         "coplay_refusals_total{error=\"malformed\"} 1",
         "coplay_signals_total{kind=\"candidate\"} 2",
-        "coplay_connected_total{path=\"host\"} 1",
-        "coplay_connected_total{path=\"relay\"} 1",
-        "coplay_failed_total{code=\"no_answer\"} 1",
+        "coplay_connected_ends_total{path=\"host\"} 1",
+        "coplay_connected_ends_total{path=\"relay\"} 1",
+        "coplay_failed_ends_total{code=\"no_answer\"} 1",
         "coplay_received_frames_total 5",
         "coplay_stopping 0",
     ] {
@@ -49,7 +49,7 @@ async fn only_peers_with_the_subprotocol_report() {
     let mut stock = Client::stock(&server, "/r").await;
     stock.tell(&ClientMessage::Report(Report::Failed("no_answer".into()))).await;
     assert_eq!(stock.closed().await, Some(4400));
-    assert!(!http(&server, "/metrics").await.contains("coplay_failed_total{"));
+    assert!(!http(&server, "/metrics").await.contains("coplay_failed_ends_total{"));
 }
 
 #[tokio::test]

@@ -45,8 +45,10 @@ fn what_is_wrong_with_the_file_is_said() {
         ("unknown", "max-pears = 7", "max-pears"),
         ("table", "[limits]\nmax-peers = 7", "limits"),
         ("syntax", "listen = ", "not TOML"),
-        ("value", "listen = \"nowhere\"", "--listen"),
-        ("kind", "max-peers = \"many\"", "--max-peers"),
+        ("value", "listen = \"nowhere\"", ".toml: listen: invalid value 'nowhere'"),
+        ("port", "listen = 70000", "such as 3536"),
+        ("kind", "max-peers = \"many\"", ".toml: max-peers: "),
+        ("choice", "log-format = \"xml\"", "possible values"),
     ] {
         let file = File::new(name, text);
         let (said, well) = end(run(&["--config", file.name()]));

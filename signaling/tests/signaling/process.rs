@@ -8,6 +8,8 @@ use std::{
 /// A server that listens on a port of its own, and does not outlive the test.
 pub(crate) struct Process {
     child: Child,
+    /// What it printed when it listened.
+    pub(crate) line: String,
     pub(crate) url: String,
     out: Lines<BufReader<ChildStdout>>,
     log: Lines<BufReader<ChildStderr>>,
@@ -24,8 +26,9 @@ impl Process {
         let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
         let log = BufReader::new(child.stderr.take().unwrap()).lines();
         let line = out.next().expect("a line when it listens").unwrap();
-        let url = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line}")).to_owned();
-        Self { child, url, out, log }
+        assert!(line.starts_with("listening on "), "{line}");
+        let url = line.split(' ').find(|word| word.contains("://")).unwrap_or_else(|| panic!("{line}")).to_owned();
+        Self { child, line, url, out, log }
     }
 
     /// Where it listens.

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use coplay_proto::{
-    Topology,
+    Term, Topology,
     signal::{
-        ClientMessage, ServerMessage, SignalError, Welcome,
-        lobby::{MatchStatus, QuickMatch},
+        ClientMessage, Leader, ServerMessage, SignalError, Welcome,
+        lobby::{Credentials, MatchStatus, QuickMatch, RoomCommand},
     },
 };
 use coplay_signaling::{Config, Limits, Occupancy, Running, Stun, Timing};
@@ -132,4 +132,211 @@ async fn what_makes_no_sense_is_refused_and_a_full_server_says_so() {
     let mut c = Client::open(&server, &duel("1", 2), true).await.unwrap();
     assert_eq!(b.dismissed().await, (SignalError::ServerFull, 4503));
     assert_eq!(c.dismissed().await, (SignalError::ServerFull, 4503));
+}
+
+/// So many who are matched, in the order of arrival. The first, who leads, has heard of the others.
+async fn matched<const N: usize>(server: &Running) -> [Client; N] {
+    let size = u32::try_from(N).unwrap();
+    let mut clients: Vec<Client> = Vec::new();
+    for waiting in 1..size {
+        clients.push(waits(server, &duel("1", size), waiting, size).await);
+    }
+    clients.push(Client::open(server, &duel("1", size), true).await.unwrap());
+    for client in &mut clients {
+        welcome(client).await;
+    }
+    let others: Vec<_> = clients.iter().skip(1).map(|client| client.me).collect();
+    for other in others {
+        clients[0].hears(ServerMessage::NewPeer(other)).await;
+    }
+    clients.try_into().unwrap_or_else(|_| panic!("not {N}"))
+}
+
+/// Leaves, which `host` hears.
+async fn leaves(leaver: Client, host: &mut Client) {
+    let gone = leaver.me;
+    leaver.leave().await;
+    host.hears(ServerMessage::PeerLeft(gone)).await;
+}
+
+/// Asks for the same match, and is in a room with these and itself.
+async fn joins(server: &Running, size: u32, others: &[&Client]) -> Client {
+    let mut client = Client::open(server, &duel("1", size), true).await.unwrap();
+    let welcome = welcome(&mut client).await;
+    let members: Vec<_> = others.iter().map(|client| client.me).chain([client.me]).collect();
+    assert_eq!((welcome.members, welcome.max), (members, Some(size)));
+    client
+}
+
+#[tokio::test]
+async fn who_left_a_match_of_two_before_it_began_is_replaced_by_who_comes_next() {
+    let server = plain();
+    let [mut a, b] = matched(&server).await;
+    leaves(b, &mut a).await;
+    let mut c = joins(&server, 2, &[&a]).await;
+    a.hears(ServerMessage::NewPeer(c.me)).await;
+    a.reaches(&mut c).await;
+    c.reaches(&mut a).await;
+    // One who waits already gets a seat, too.
+    let mut d = waits(&server, &duel("1", 2), 1, 2).await;
+    leaves(c, &mut a).await;
+    assert_eq!(welcome(&mut d).await.members, [a.me, d.me]);
+    a.hears(ServerMessage::NewPeer(d.me)).await;
+    until(&server, Occupancy { rooms: 1, peers: 2 }).await;
+    // When all have left, nothing is left.
+    leaves(d, &mut a).await;
+    a.leave().await;
+    until(&server, Occupancy { rooms: 0, peers: 0 }).await;
+    let mut e = waits(&server, &duel("1", 2), 1, 2).await;
+    let mut f = Client::open(&server, &duel("1", 2), true).await.unwrap();
+    assert_eq!((welcome(&mut e).await.members.len(), welcome(&mut f).await.members), (1, vec![e.me, f.me]));
+}
+
+#[tokio::test]
+async fn who_left_a_match_of_four_before_it_began_is_replaced_and_no_more_than_that() {
+    let server = plain();
+    let [mut a, b, mut c, d] = matched(&server).await;
+    leaves(b, &mut a).await;
+    leaves(d, &mut a).await;
+    let e = joins(&server, 4, &[&a, &c]).await;
+    a.hears(ServerMessage::NewPeer(e.me)).await;
+    // The others began meanwhile.
+    a.signal(c.me, offer("x")).await;
+    c.hears(ServerMessage::Signal { sender: a.me, data: offer("x") }).await;
+    let mut f = joins(&server, 4, &[&a, &c, &e]).await;
+    a.hears(ServerMessage::NewPeer(f.me)).await;
+    a.reaches(&mut f).await;
+    waits(&server, &duel("1", 4), 1, 4).await;
+}
+
+#[tokio::test]
+async fn a_match_that_began_is_not_filled_again() {
+    let server = plain();
+    let [mut a, mut b] = matched(&server).await;
+    a.signal(b.me, offer("x")).await;
+    b.hears(ServerMessage::Signal { sender: a.me, data: offer("x") }).await;
+    leaves(b, &mut a).await;
+    waits(&server, &duel("1", 2), 1, 2).await;
+}
+
+#[tokio::test]
+async fn a_seat_is_not_kept_for_longer_than_that_while_others_play() {
+    let timing = Timing { backfill: Duration::ZERO, ..Timing::default() };
+    let server = start(Config { timing, ..Config::local().stun(Stun::Off) });
+    let [mut a, mut b, c] = matched(&server).await;
+    a.signal(b.me, offer("x")).await;
+    b.hears(ServerMessage::Signal { sender: a.me, data: offer("x") }).await;
+    leaves(c, &mut a).await;
+    waits(&server, &duel("1", 3), 1, 3).await;
+}
+
+#[tokio::test]
+async fn of_two_who_come_at_once_one_gets_the_seat_and_the_other_waits() {
+    let server = plain();
+    for _ in 0..10 {
+        let [mut a, b] = matched(&server).await;
+        leaves(b, &mut a).await;
+        let path = duel("1", 2);
+        let (one, other) = tokio::join!(Client::open(&server, &path, true), Client::open(&server, &path, true));
+        let (mut one, mut other) = (one.unwrap(), other.unwrap());
+        let ServerMessage::NewPeer(newcomer) = a.next().await else { panic!("somebody comes") };
+        let waiting = ServerMessage::Waiting(MatchStatus { waiting: 1, size: 2 });
+        // Who came second may be the one who has the seat, if the first one's greeting is slow: ask both.
+        let (first, second) = (one.next().await, other.next().await);
+        let (seat, waits) = if first == waiting { (second, first) } else { (first, second) };
+        assert!(matches!(&seat, ServerMessage::Welcome(welcome) if welcome.members == [a.me, newcomer]), "{seat:?}");
+        assert_eq!(waits, waiting);
+        // The one who waits does not come into the next round.
+        for client in [a, one, other] {
+            client.leave().await;
+        }
+        until(&server, Occupancy { rooms: 0, peers: 0 }).await;
+    }
+}
+
+#[tokio::test]
+async fn a_leader_who_left_before_it_began_is_succeeded_and_replaced() {
+    let server = plain();
+    let [a, mut b, mut c] = matched(&server).await;
+    let gone = a.me;
+    a.leave().await;
+    let lead = ServerMessage::Leader(Leader { peer: b.me, term: Term(2) });
+    for message in [ServerMessage::PeerLeft(gone), lead.clone(), ServerMessage::NewPeer(c.me)] {
+        b.hears(message).await;
+    }
+    c.hears(ServerMessage::PeerLeft(gone)).await;
+    c.hears(lead).await;
+    let mut d = Client::open(&server, &duel("1", 3), true).await.unwrap();
+    let welcome = welcome(&mut d).await;
+    assert_eq!((&welcome.members[..], welcome.leader.peer), (&[b.me, c.me, d.me][..], b.me));
+    b.hears(ServerMessage::NewPeer(d.me)).await;
+    b.reaches(&mut d).await;
+    b.reaches(&mut c).await;
+}
+
+#[tokio::test]
+async fn a_seat_of_one_who_may_come_back_is_taken() {
+    let timing = Timing { resume: Duration::from_secs(2), ..Timing::default() };
+    let server = start(Config { timing, ..Config::local().stun(Stun::Off) });
+    let mut a = waits(&server, &duel("1", 2), 1, 2).await;
+    let credentials = Credentials { resumable: true, ..Credentials::default() };
+    let mut b = Client::wait(&server, &duel("1", 2), &credentials).await;
+    welcome(&mut a).await;
+    welcome(&mut b).await;
+    a.hears(ServerMessage::NewPeer(b.me)).await;
+    let gone = b.me;
+    drop(b);
+    let mut c = waits(&server, &duel("1", 2), 1, 2).await;
+    a.hears(ServerMessage::PeerLeft(gone)).await;
+    assert_eq!(welcome(&mut c).await.members, [a.me, c.me], "it did not come back");
+}
+
+#[tokio::test]
+async fn a_seat_that_is_taken_by_the_rooms_code_or_locked_is_none() {
+    let server = plain();
+    let mut a = waits(&server, &duel("1", 2), 1, 2).await;
+    let mut b = Client::open(&server, &duel("1", 2), true).await.unwrap();
+    let code = welcome(&mut a).await.room;
+    welcome(&mut b).await;
+    a.hears(ServerMessage::NewPeer(b.me)).await;
+    leaves(b, &mut a).await;
+    let (friend, _) = Client::coplay(&server, &format!("/{code}?existing=1")).await;
+    a.hears(ServerMessage::NewPeer(friend.me)).await;
+    let mut c = waits(&server, &duel("1", 2), 1, 2).await;
+    a.tell(&ClientMessage::Room(RoomCommand::Lock(true))).await;
+    assert!(matches!(a.next().await, ServerMessage::Room(_)));
+    leaves(friend, &mut a).await;
+    // Nothing was heard meanwhile but this.
+    let mut d = Client::open(&server, &duel("1", 2), true).await.unwrap();
+    assert_eq!((welcome(&mut c).await.members, welcome(&mut d).await.members), (vec![c.me], vec![c.me, d.me]));
+}
+
+#[tokio::test]
+async fn whom_a_room_does_not_let_in_waits_for_another_match_and_who_is_removed_is_not_replaced() {
+    let server = plain();
+    let path = duel("1", 3);
+    let elsewhere = async || Client::wait_from(&server, &path, &Credentials::default(), "127.0.0.2").await;
+    let mut a = waits(&server, &path, 1, 3).await;
+    let mut bad = elsewhere().await;
+    bad.hears(ServerMessage::Waiting(MatchStatus { waiting: 2, size: 3 })).await;
+    let mut b = Client::open(&server, &path, true).await.unwrap();
+    for client in [&mut a, &mut bad, &mut b] {
+        welcome(client).await;
+    }
+    a.hears(ServerMessage::NewPeer(bad.me)).await;
+    a.hears(ServerMessage::NewPeer(b.me)).await;
+    leaves(b, &mut a).await;
+    a.tell(&ClientMessage::Room(RoomCommand::Kick(bad.me))).await;
+    a.hears(ServerMessage::PeerLeft(bad.me)).await;
+    // The seat of b is free, but not for this one.
+    let mut bad = elsewhere().await;
+    bad.hears(ServerMessage::Waiting(MatchStatus { waiting: 1, size: 3 })).await;
+    let _c = joins(&server, 3, &[&a]).await;
+    // There is no other.
+    let mut d = waits(&server, &path, 2, 3).await;
+    let mut e = Client::open(&server, &path, true).await.unwrap();
+    for client in [&mut bad, &mut d] {
+        welcome(client).await;
+    }
+    assert_eq!(welcome(&mut e).await.members, [bad.me, d.me, e.me]);
 }

@@ -51,7 +51,9 @@ async fn next_makes_groups_in_the_order_of_arrival() {
     c.hears(ServerMessage::NewPeer(d.me)).await;
     a.reaches(&mut b).await;
     c.reaches(&mut d).await;
-    // A group that was full is closed: nobody takes a leaver's place.
+    // A group that was full is closed once it began: nobody takes a leaver's place.
+    a.signal(b.me, offer("x")).await;
+    b.hears(ServerMessage::Signal { sender: a.me, data: offer("x") }).await;
     let (b_id, mut e) = (b.me, Client::stock(&server, "/r?next=2").await);
     b.leave().await;
     a.hears(ServerMessage::PeerLeft(b_id)).await;
@@ -71,6 +73,44 @@ async fn next_makes_groups_in_the_order_of_arrival() {
     other.hears(ServerMessage::NewPeer(i.me)).await;
     other.reaches(&mut i).await;
     three.reaches(&mut f).await;
+}
+
+#[tokio::test]
+async fn a_group_that_lost_somebody_before_the_first_offer_takes_the_next() {
+    let server = plain();
+    let mut a = Client::stock(&server, "/r?next=4").await;
+    let mut b = Client::stock(&server, "/r?next=4").await;
+    let c = Client::stock(&server, "/r?next=4").await;
+    let d = Client::stock(&server, "/r?next=4").await;
+    for other in [b.me, c.me, d.me] {
+        a.hears(ServerMessage::NewPeer(other)).await;
+    }
+    for other in [c.me, d.me] {
+        b.hears(ServerMessage::NewPeer(other)).await;
+    }
+    // The next group fills already, and is not forgotten.
+    let mut e = Client::stock(&server, "/r?next=4").await;
+    for gone in [c, d] {
+        let id = gone.me;
+        gone.leave().await;
+        a.hears(ServerMessage::PeerLeft(id)).await;
+        b.hears(ServerMessage::PeerLeft(id)).await;
+    }
+    let mut met: Vec<Client> = Vec::new();
+    for _ in 0..2 {
+        let mut newcomer = Client::stock(&server, "/r?next=4").await;
+        a.hears(ServerMessage::NewPeer(newcomer.me)).await;
+        b.hears(ServerMessage::NewPeer(newcomer.me)).await;
+        if let Some(other) = met.last_mut() {
+            other.hears(ServerMessage::NewPeer(newcomer.me)).await;
+        }
+        a.reaches(&mut newcomer).await;
+        met.push(newcomer);
+    }
+    // It is full again, and the others come where somebody waits.
+    let f = Client::stock(&server, "/r?next=4").await;
+    e.hears(ServerMessage::NewPeer(f.me)).await;
+    a.reaches(&mut b).await;
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! A peer, as little of it as there can be: a WebSocket, and the words that both servers have.
+//! A peer, as little of it as there can be: a WebSocket, what our sockets offer by it, and the words that both servers
+//! have.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -6,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use coplay_proto::signal::lobby::Credentials;
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
     net::{TcpSocket, TcpStream},
@@ -49,7 +51,7 @@ impl Client {
     pub(crate) async fn open(server: &Server, path: &str) -> Result<Self> {
         let mut request = format!("ws://{}{path}", server.address).into_client_request()?;
         if server.kind == Kind::Coplay {
-            request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static("coplay.v1"));
+            request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_str(&offers())?);
         }
         let tcp = TcpSocket::new_v4()?;
         tcp.set_nodelay(true)?;
@@ -82,6 +84,12 @@ impl Client {
     pub(crate) async fn leave(mut self) {
         let _ = self.socket.close(None).await;
     }
+}
+
+/// The subprotocols that a socket of ours offers if nothing else is asked of it: its seat is kept when its connection is
+/// lost, and it takes relayed frames. Both cost the server something.
+fn offers() -> String {
+    Credentials { resumable: true, relays: true, ..Credentials::default() }.subprotocols().join(", ")
 }
 
 /// One of this machine's addresses after the other, so that there are ports enough.

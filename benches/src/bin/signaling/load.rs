@@ -44,7 +44,8 @@ pub(crate) async fn settle() {
     sleep(Duration::from_secs(2)).await;
 }
 
-/// All of them lose their connection, and come back at once; seconds until the last is in.
+/// All of them lose their connection, and join the same server again at once, as newcomers in rooms of other names: what
+/// the server has to do when another one went down. Seconds until the last is in.
 pub(crate) async fn storm(server: &Server, crowd: Vec<Client>) -> Result<f64> {
     let count = crowd.len();
     drop(crowd);

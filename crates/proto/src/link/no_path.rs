@@ -6,7 +6,8 @@ pub enum NoPath {
     /// No direct path, and no TURN server is named: N0010. What was tried.
     #[error(
         "N0010: {0}: no direct path gets through NATs and firewalls, and there is no relay: name a TURN server where \
-         signaling is configured, or in ice_servers (STUN too, where peers have no reflexive addresses)"
+         signaling is configured, or in ice_servers (STUN too, where peers have no reflexive addresses); where networks let \
+         no UDP through, have signaling relay (without --no-relay, and without RelayPolicy::Never)"
     )]
     NoRelay(String),
     /// No direct path, and none by the TURN servers that are named: N0011. What was tried.

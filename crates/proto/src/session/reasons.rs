@@ -50,7 +50,7 @@ pub enum DisconnectReason {
     #[error("was cut off: the link is too slow for all the events that were sent over it: send fewer, or smaller ones")]
     TooSlow,
     /// The link to it is gone.
-    #[error("{0}")]
+    #[error("is not connected: {0}")]
     Link(crate::link::CloseReason),
     /// The leader declared it gone.
     #[error("was declared gone by the room's leader")]

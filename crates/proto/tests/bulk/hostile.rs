@@ -28,7 +28,7 @@ fn config() -> BulkConfig {
 /// Messages of both kinds, as an honest peer sends them: of its own blobs, and about those of the other.
 fn talk(seed: u64) -> Vec<Bytes> {
     let mut pair = Pair::with(Conditions { latency: ms(10), ..Conditions::PERFECT }, config());
-    pair.sides[0].policy = if seed % 2 == 0 { Policy::Whole } else { Policy::Stream };
+    pair.sides[0].policy = if seed.is_multiple_of(2) { Policy::Whole } else { Policy::Stream };
     for n in 0..4 {
         pair.send(0, Blob::new(format!("there {n}"), content(30_000 << n, seed + n)));
         pair.send(1, Blob::new(format!("back {n}"), content(30_000 << n, seed + n)));

@@ -24,10 +24,11 @@ use super::{
     peer::{self, Order, Shared},
     ports::Ports,
     relays::Relays,
+    rtc::dtls::Identity,
     websocket::WebSocket,
 };
 use crate::{
-    PathKind, Signaller, SignallerEvent, SocketConfig, SocketEvent, Transport, clock,
+    PathKind, Signaller, SignallerEvent, SocketConfig, SocketError, SocketEvent, Transport, clock,
     switchboard::{Attempt, Input, Output, Switchboard},
 };
 
@@ -78,10 +79,14 @@ pub(super) async fn run(
     // Which one of many peers this is, to spread them: the address of something is random enough.
     let seed = Arc::as_ptr(&signalled) as u64 ^ u64::from(std::process::id()) << 32;
     let ports = Ports::new(config.udp_ports.clone());
+    let identity = match Identity::new() {
+        Ok(identity) => Arc::new(identity),
+        Err(reason) => return inbox.fail(SocketError::Unavailable { reason }),
+    };
     let mut engine = Engine {
         switchboard: Switchboard::new(clock::now(), config.clone(), seed),
         signaller,
-        shared: Arc::new(Shared { config, inbox, reports: report, ports, no_mdns: AtomicBool::new(false) }),
+        shared: Arc::new(Shared { config, inbox, reports: report, ports, identity, no_mdns: AtomicBool::new(false) }),
         peers: BTreeMap::new(),
         before: BTreeMap::new(),
         relays: Relays::default(),
@@ -200,12 +205,20 @@ impl Engine {
                 let (shared, traffic) = (self.shared.clone(), inlets.traffic.clone());
                 match shared.config.transport {
                     Transport::WebRtc => {
-                        self.tasks.spawn(peer::run(shared, attempt, ice_servers, offer, inlets, admitted, received));
+                        self.tasks.spawn_local(peer::run(
+                            shared,
+                            attempt,
+                            ice_servers,
+                            offer,
+                            inlets,
+                            admitted,
+                            received,
+                        ));
                     }
                     #[cfg(feature = "matchbox")]
                     Transport::Matchbox => {
                         let run = super::matchbox::run;
-                        self.tasks.spawn(run(shared, attempt, ice_servers, offer, inlets, admitted, received));
+                        self.tasks.spawn_local(run(shared, attempt, ice_servers, offer, inlets, admitted, received));
                     }
                 }
                 let seat = Seat { attempt, orders, admit, outlets: Some(outlets), traffic, open: [false; 2] };

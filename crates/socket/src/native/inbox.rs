@@ -96,6 +96,30 @@ impl Inbox {
         }
     }
 
+    /// The same without waiting: a reliable one that there is no room for is given back.
+    pub(super) fn offer(&self, attempt: Attempt, lane: Lane, bytes: Bytes, share: &Share) -> Result<(), Bytes> {
+        if self.is_full() {
+            return if lane == Lane::Reliable { Err(bytes) } else { Ok(()) };
+        }
+        let counted = match lane {
+            Lane::Reliable => Some(Counted(None)),
+            Lane::Unreliable => share.take(),
+        };
+        let Some(counted) = counted else { return Ok(()) };
+        match self.queue.try_send(Inward::Received(attempt, lane, bytes, counted)) {
+            Ok(()) => self.waker.wake(),
+            Err(TrySendError::Full(Inward::Received(_, Lane::Reliable, bytes, _))) => return Err(bytes),
+            // One that may be lost, or the caller is gone.
+            Err(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Waits until [`Self::offer`] has room.
+    pub(super) async fn room(&self) {
+        self.wait(DATAGRAMS).await;
+    }
+
     /// Whether another datagram would have to wait.
     pub(super) fn is_full(&self) -> bool {
         self.queue.len() >= DATAGRAMS
@@ -122,14 +146,18 @@ impl Inbox {
                     Err(TrySendError::Full(back)) => what = back,
                 }
             }
-            let made = self.room.made.notified();
-            tokio::pin!(made);
-            made.as_mut().enable();
-            self.room.wanted.store(true, Ordering::SeqCst);
-            // The room that was made since the look above woke nobody.
-            if self.queue.len() >= most {
-                made.await;
-            }
+            self.wait(most).await;
+        }
+    }
+
+    async fn wait(&self, most: usize) {
+        let made = self.room.made.notified();
+        tokio::pin!(made);
+        made.as_mut().enable();
+        self.room.wanted.store(true, Ordering::SeqCst);
+        // The room that was made since somebody looked woke nobody.
+        if self.queue.len() >= most {
+            made.await;
         }
     }
 }

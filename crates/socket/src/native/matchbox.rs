@@ -23,7 +23,8 @@ use super::{
     engine::Report,
     inbox::Share,
     lanes::{FLUSHING, Inlets},
-    peer::{Order, Shared, usable},
+    peer::{Order, Shared},
+    servers::usable,
 };
 use crate::{
     clock,
@@ -179,10 +180,10 @@ impl Serving {
     }
 }
 
-/// The servers with those of their URLs that webrtc takes: on others, matchbox panics.
+/// The servers with those of their URLs that can be used: on others, matchbox panics.
 fn usable_alone(servers: &[IceServer]) -> Vec<IceServer> {
     let with = |server: &IceServer| {
-        let urls: Vec<String> = usable(server).into_iter().flat_map(|usable| usable.urls).collect();
+        let urls: Vec<String> = usable(server).into_iter().map(|usable| usable.url).collect();
         (!urls.is_empty()).then(|| IceServer { urls, ..server.clone() })
     };
     servers.iter().filter_map(with).collect()

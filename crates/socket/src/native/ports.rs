@@ -1,9 +1,8 @@
-//! At which UDP port does a connection listen? At one of those that a firewall lets through, each connection at its own:
-//! webrtc 0.21 has no way to have several at one port.
+//! At which UDP port does a connection listen? At one of those that a firewall lets through, each connection at its own.
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, UdpSocket},
     ops::RangeInclusive,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -64,15 +63,9 @@ impl Ports {
 }
 
 impl Port {
-    /// Where to listen: on every interface (webrtc takes a wildcard to mean that, without loopback), and on loopback, so
-    /// that peers on a machine without any network reach each other.
-    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
-        let mut ips: Vec<IpAddr> = vec![Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::LOCALHOST.into()];
-        // webrtc logs an error for a family that the machine does not have.
-        if can_bind(Ipv6Addr::UNSPECIFIED.into(), 0) {
-            ips.push(Ipv6Addr::UNSPECIFIED.into());
-        }
-        ips.into_iter().map(|ip| SocketAddr::new(ip, self.number)).collect()
+    /// 0 for any.
+    pub(super) fn number(&self) -> u16 {
+        self.number
     }
 }
 
@@ -107,7 +100,6 @@ mod tests {
         let ports = Ports::new(Some(range.clone()));
         let (one, other) = (ports.take().await.expect("free"), ports.take().await.expect("free"));
         assert_eq!([one.number, other.number], [*range.start(), *range.end()]);
-        assert!(one.addresses().iter().all(|address| address.port() == one.number));
         let why = ports.take().await.expect_err("there are two");
         assert!(why.contains("udp_ports") && why.contains(&range.end().to_string()), "{why}");
         let (waiting, ()) = tokio::join!(ports.take(), async {

@@ -39,7 +39,7 @@ const PATH_SEARCH: Duration = Duration::from_millis(100);
 pub(super) enum Command {
     State(PeerId, Bytes),
     Message(PeerId, Channel, Bytes),
-    Blob(PeerId, BlobCommand),
+    Blob(PeerId, Box<BlobCommand>),
     Disconnect(PeerId),
     Room(RoomCommand),
 }
@@ -162,7 +162,7 @@ impl Links {
                 }
             }
             Command::Blob(peer, command) => match self.links.get_mut(&peer) {
-                Some(seat) => seat.blobs.command(now, command),
+                Some(seat) => seat.blobs.command(now, *command),
                 None => self.out.extend(command.unsent().map(|fact| Outward::Event(NetworkEvent::Blob(peer, fact)))),
             },
             Command::Disconnect(peer) => match self.links.get_mut(&peer) {

@@ -89,7 +89,7 @@ impl Drop for OnPageHide {
 }
 
 /// Calls `work` as a microtask: when whatever runs now has returned to the browser.
-pub(super) fn soon(work: impl FnOnce() + 'static) {
+pub(crate) fn soon(work: impl FnOnce() + 'static) {
     settled(&Promise::resolve(&JsValue::UNDEFINED), move |_| work(), |_| {});
 }
 

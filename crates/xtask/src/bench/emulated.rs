@@ -4,7 +4,8 @@
 //!   namespace a, 10.77.0.1 ──eth0 (TUN)── emulator, outside ──(TUN) eth0── namespace b, 10.77.0.2
 //! ```
 //!
-//! The emulator is a program of `benches/loss`, for kernels that have no `netem`. There is no other way between the two.
+//! The emulator is a program of `benches/stacks`, for kernels that have no `netem`. There is no other way between the two. If asked
+//! for, it has a third device, to a namespace for a server, 10.77.0.3, which both reach.
 
 use std::{
     path::Path,
@@ -27,6 +28,8 @@ pub(super) const PROGRAM: &str = "emulator";
 /// The addresses of the two sides.
 pub(super) const A: &str = "10.77.0.1";
 pub(super) const B: &str = "10.77.0.2";
+/// The address of the server.
+pub(super) const S: &str = "10.77.0.3";
 
 /// For the emulator to make its devices.
 const STARTING: Duration = Duration::from_secs(10);
@@ -81,11 +84,13 @@ enum Line {
     Failed { reason: String },
 }
 
-/// Which of the two namespaces.
+/// Which of the namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     A,
     B,
+    /// The server's.
+    S,
 }
 
 /// Two namespaces and the path between them, until this is dropped.
@@ -93,22 +98,34 @@ pub(super) struct Emulated {
     // The devices go with the emulator, and what runs in the namespaces with those.
     emulator: Running,
     _spaces: Spaces,
-    names: [String; 2],
+    names: Vec<String>,
 }
 
 impl Emulated {
     /// Lays the path out. `name`: of the namespaces, among those of this process; `programs`: the folder with the emulator;
     /// `place`: for its log.
     pub(super) fn new(name: &str, programs: &Path, place: &Path) -> Result<Self> {
+        Self::of(&[(A, "a"), (B, "b")], name, programs, place)
+    }
+
+    /// The same, with a namespace for a server.
+    pub(super) fn with_server(name: &str, programs: &Path, place: &Path) -> Result<Self> {
+        Self::of(&[(A, "a"), (B, "b"), (S, "s")], name, programs, place)
+    }
+
+    fn of(sides: &[(&str, &str)], name: &str, programs: &Path, place: &Path) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         make_dir(place)?;
         let mut spaces = Spaces::new();
-        let names = [spaces.add(&format!("{name}-a"))?, spaces.add(&format!("{name}-b"))?];
+        let names = sides.iter().map(|(_, side)| spaces.add(&format!("{name}-{side}"))).collect::<Result<Vec<_>>>()?;
         // A device's name has at most 15 bytes.
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let devices = ["a", "b"].map(|side| format!("cp{}-{number}{side}", process::id()));
+        let device = |side: &str| format!("cp{}-{number}{side}", process::id());
         let mut command = Command::new(programs.join(PROGRAM));
-        command.args(["--a", &devices[0], "--b", &devices[1], "--seed", &format!("{}", number + 1)]);
+        command.args(["--seed", &format!("{}", number + 1)]);
+        for (_, side) in sides {
+            command.args([format!("--{side}"), device(side)]);
+        }
         let mut emulator = Running::start_listening(PROGRAM, &mut command, Some(&place.join("emulator.log")))?;
         let start = Instant::now();
         while !lines(&emulator.log())?.iter().any(|line| matches!(line, Line::Ready)) {
@@ -119,9 +136,9 @@ impl Emulated {
             }
             std::thread::sleep(LOOK);
         }
-        for ((device, space), (own, other)) in devices.iter().zip(&names).zip([(A, B), (B, A)]) {
-            spaces.ip(&["link", "set", device, "netns", space, "name", "eth0"])?;
-            spaces.up(space, "eth0", &format!("{own}/24"), Some(other))?;
+        for ((own, side), space) in sides.iter().zip(&names) {
+            spaces.ip(&["link", "set", &device(side), "netns", space, "name", "eth0"])?;
+            spaces.up(space, "eth0", &format!("{own}/24"), Some(if *own == A { B } else { A }))?;
         }
         Ok(Self { emulator, _spaces: spaces, names })
     }
@@ -134,6 +151,11 @@ impl Emulated {
     /// Changes what the path is like in both directions, and marks what was sent before.
     pub(super) fn set(&mut self, label: &str, conditions: Conditions) -> Result {
         self.emulator.tell(&json!({ "label": label, "a_to_b": conditions, "b_to_a": conditions }))
+    }
+
+    /// Changes what UDP meets and what TCP does, in both directions.
+    pub(super) fn set_apart(&mut self, udp: Conditions, tcp: Conditions) -> Result {
+        self.emulator.tell(&json!({ "a_to_b": udp, "b_to_a": udp, "tcp": tcp }))
     }
 
     /// All marks so far.

@@ -6,7 +6,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
@@ -20,12 +20,12 @@ use self::{
 };
 use super::{
     emulated::{self, Bursts, Conditions},
-    netns, write,
+    netns, stacks, write,
 };
 use crate::{
     interrupt,
-    run::{Result, Steps, cargo, make_dir, root, run, say, target},
-    tools, web,
+    run::{Result, Steps, make_dir, root, say, target},
+    tools,
 };
 
 pub(super) mod cell;
@@ -54,8 +54,6 @@ const DRAIN: Duration = Duration::from_secs(3);
 const LAST: Duration = Duration::from_secs(20);
 /// Of the machine's time: above, its own queues would be measured.
 const MOST_BUSY: f64 = 0.75;
-/// Where the programs are, a package outside of the workspace: its `Cargo.toml` says why.
-const PACKAGE: &str = "benches/loss";
 /// Where the picture goes.
 const PICTURE: &str = "docs/images/loss.svg";
 
@@ -303,7 +301,7 @@ fn emulated(groups: &[Vec<Case>], seconds: u32) -> Result<Vec<Row>> {
     }
     steps.next("building the emulator, the peers and signaling (first time about 6 minutes)");
     let programs = build()?;
-    let page = needs_page.then(build_page).transpose()?;
+    let page = needs_page.then(|| stacks::build_page(cell::PROGRAM)).transpose()?;
     interrupt::listen()?;
     let place = target()?.join("bench").join("loss");
     let mut rows = Vec::new();
@@ -320,22 +318,7 @@ fn emulated(groups: &[Vec<Case>], seconds: u32) -> Result<Vec<Row>> {
 
 /// Builds what runs here, optimised; returns its folder.
 pub(super) fn build() -> Result<PathBuf> {
-    build_programs(&[emulated::PROGRAM, cell::PROGRAM])?;
-    run(cargo().args(["build", "--release", "-p", "coplay_signaling", "--bin", "coplay-signaling"]))?;
-    Ok(target()?.join("release"))
-}
-
-/// Builds programs of [`PACKAGE`], optimised, where the workspace is built.
-fn build_programs(names: &[&str]) -> Result {
-    let mut command = cargo();
-    command.args(["build", "--release", "--manifest-path"]).arg(Path::new(PACKAGE).join("Cargo.toml"));
-    command.args(names.iter().flat_map(|name| ["--bin", name]));
-    run(command.env("CARGO_TARGET_DIR", target()?))
-}
-
-/// Builds the page of the peers; returns its folder.
-fn build_page() -> Result<PathBuf> {
-    web::build_in(&root().join(PACKAGE), &[], cell::PROGRAM, web::Profile::Web, Path::new(cell::INDEX))
+    stacks::build(&[emulated::PROGRAM, cell::PROGRAM], true)
 }
 
 /// Measures cases side by side, phase by phase.

@@ -184,6 +184,41 @@ fn a_full_room_and_another_topology_are_refused() {
     assert_eq!(scene.heard(A).unwrap().len(), 1, "nobody was announced");
 }
 
+#[test]
+fn the_seats_of_those_who_went_before_they_met_anybody_are_free_again() {
+    let (start, kept) = (Instant::now(), Duration::from_secs(60));
+    let mut scene = Scene::new(Topology::Mesh);
+    scene.group.capacity = 3;
+    scene.enter(&[A, B, C]);
+    scene.group.forward(A, B, Kind::Candidate, "x".into()).unwrap();
+    assert_eq!(scene.group.vacant(start, kept), 0);
+    scene.group.leave(B);
+    assert_eq!(scene.group.vacant(start, kept), 1, "a candidate is no offer");
+    scene.enter(&[B]);
+    assert_eq!(scene.group.vacant(start, kept), 0, "taken");
+    scene.group.forward(A, B, Kind::Offer, "x".into()).unwrap();
+    scene.group.begin(start);
+    scene.group.leave(B);
+    assert_eq!(scene.group.vacant(start, kept), 0, "it was made an offer");
+    scene.group.leave(C);
+    assert_eq!(scene.group.vacant(start, kept), 1, "c was not");
+    assert_eq!((scene.group.vacant(start + kept / 2, kept), scene.group.vacant(start + kept, kept)), (1, 0), "in time");
+    scene.group.came(start + kept);
+    assert_eq!(scene.group.vacant(start + kept, kept), 1, "from when somebody came last");
+    scene.group.set_max(1);
+    assert_eq!(scene.group.vacant(start, kept), 0, "no more than are free");
+    scene.group.set_max(3);
+    scene.enter(&[B, C]);
+    scene.group.relay(B, C, FrameKind::Reliable, Bytes::new()).unwrap();
+    scene.group.leave(C);
+    scene.group.kick(B, SignalError::TooMuch);
+    assert_eq!(
+        scene.group.vacant(start, kept),
+        0,
+        "who is relayed has met the other, and who is removed is not missed"
+    );
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Enter { coplay: bool, frames: u32 },

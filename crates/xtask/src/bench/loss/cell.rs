@@ -22,9 +22,8 @@ use crate::{
     run::{Result, Running, make_dir},
 };
 
-/// The program of the peers, and their page in [`super::PACKAGE`].
+/// The program of the peers.
 pub(in crate::bench) const PROGRAM: &str = "loss_peer";
-pub(in crate::bench) const INDEX: &str = "src/bin/loss_peer/index.html";
 /// What a line of theirs begins with.
 const MARK: &str = "loss_peer {";
 
@@ -37,9 +36,12 @@ const SIGNALING: u16 = 3536;
 const PAGE: u16 = 8080;
 const PEER: u16 = 4000;
 /// Bytes of live state in each frame, where there is any: 30 kB a second.
-const STATE: usize = 500;
+pub(in crate::bench) const STATE: usize = 500;
 /// Frames a second, of every peer.
 pub(in crate::bench) const FRAMES: u32 = 60;
+
+/// How many frames apart messages are that come 20 times a second.
+pub(in crate::bench) const INTERVAL: u32 = FRAMES / 20;
 
 /// What a peer says.
 #[derive(Deserialize)]
@@ -235,7 +237,7 @@ impl Pattern {
     const fn every(self) -> u32 {
         match self {
             Self::Lone => FRAMES / 5,
-            Self::Steady => FRAMES / 20,
+            Self::Steady => INTERVAL,
         }
     }
 }

@@ -5,12 +5,13 @@ use std::{process::Command, time::Duration};
 use serde_json::json;
 
 use super::{
-    Case, DELAY_MS, DRAIN, ENDING, JITTER_MS, LOSSES, PATTERNS, Pair, Stack, Way, build_programs,
+    Case, DELAY_MS, DRAIN, ENDING, JITTER_MS, LOSSES, PATTERNS, Pair, Stack, Way,
     cell::{self, Counted, read},
     pause,
     rows::Row,
 };
 use crate::{
+    bench::stacks,
     interrupt,
     run::{Result, Running, Steps, target},
 };
@@ -22,7 +23,7 @@ const PAIRS: usize = 6;
 pub(super) fn measure(seconds: u32) -> Result<Vec<Row>> {
     let mut steps = Steps::new(2);
     steps.next("building the peers (first time about 5 minutes)");
-    build_programs(&[cell::PROGRAM])?;
+    stacks::build(&[cell::PROGRAM], false)?;
     interrupt::listen()?;
     steps.next("measuring");
     let place = target()?.join("bench").join("loss");
