@@ -21,8 +21,6 @@ pub mod parameter {
     pub const TOPOLOGY: &str = "topology";
     /// What makes the connections: `webrtc` (our own) or `matchbox`.
     pub const TRANSPORT: &str = "transport";
-    /// How many percent of the datagrams it sends are lost, by the conditioner.
-    pub const LOSS: &str = "loss";
     /// How many peers meet, this one included.
     pub const PEERS: &str = "peers";
 }

@@ -28,8 +28,8 @@ use coplay_proto::{
 
 use self::{
     dialer::{Dialer, Next},
-    handshake::{Handshake, MAX_CANDIDATE, Role, Stage},
-    mark::{Mark, Word},
+    handshake::{Handshake, Stage},
+    mark::Mark,
     relay::{Relay, pace::Pace},
 };
 use crate::{
@@ -45,6 +45,7 @@ mod members;
 mod mending;
 mod relay;
 mod relays;
+mod signals;
 
 /// The most peers that are connected, or being connected, at once. Signals of more are refused.
 pub(crate) const MAX_PEERS: usize = 256;
@@ -156,8 +157,9 @@ pub(crate) struct Switchboard {
     /// When there is room to relay more, and who was served last.
     pump_at: Option<Duration>,
     served: PeerId,
-    /// When something came from signaling.
+    /// When something came from signaling; and since when it is to prove that it is there, if it is.
     heard: Duration,
+    doubted: Option<Duration>,
     now: Duration,
     attempts: u64,
     out: VecDeque<Output>,
@@ -197,6 +199,7 @@ impl Switchboard {
             pump_at: None,
             served: PeerId::from_u128(0),
             heard: now,
+            doubted: None,
             now,
             attempts: 0,
             out: VecDeque::new(),
@@ -226,10 +229,10 @@ impl Switchboard {
 
     /// Whether the attempt's connection is open, and what comes by it may be handed out.
     pub(crate) fn is_open(&self, attempt: Attempt) -> bool {
-        let admitted = self.live(attempt.peer).is_none_or(|relay| relay.moving.there_left);
         if self.is_mended(attempt.peer) {
             return self.is_carrier(attempt);
         }
+        let admitted = self.live(attempt.peer).is_none_or(|relay| relay.moving.there_left);
         self.is_current(attempt) && admitted && self.peers.get(&attempt.peer).is_some_and(|it| it.stage == Stage::Open)
     }
 
@@ -279,7 +282,7 @@ impl Switchboard {
             }
             Input::Closed(attempt) if self.is_open(attempt) => {
                 // The peer may have taken to another connection that never opened here.
-                let replaced = self.peers.get(&attempt.peer).is_some_and(|peer| peer.mended.is_some());
+                let replaced = self.peers.get(&attempt.peer).is_some_and(|peer| peer.is_fresh(now));
                 if !replaced || !self.begin_mend(now, attempt.peer, true) {
                     self.close(attempt.peer, CloseReason::Goodbye);
                 }
@@ -503,102 +506,6 @@ impl Switchboard {
         }
     }
 
-    fn signal(&mut self, now: Duration, from: PeerId, signal: Signal) {
-        self.meet(from);
-        let (mark, signal) = match signal {
-            Signal::Offer(sdp) => {
-                let (mark, sdp) = Mark::take(&sdp);
-                (mark, Signal::Offer(sdp))
-            }
-            Signal::Answer(sdp) => {
-                let (mark, sdp) = Mark::take(&sdp);
-                (mark, Signal::Answer(sdp))
-            }
-            Signal::IceCandidate(candidate) => match Word::read(&candidate) {
-                Some(word) => return self.word(now, from, word),
-                None => (None, Signal::IceCandidate(candidate)),
-            },
-        };
-        if matches!(signal, Signal::Answer(_)) && self.is_over(from, mark) {
-            return;
-        }
-        let known = self.peers.get(&from);
-        match signal {
-            // Signaling named the peer new to us, so the offer is ours to make.
-            Signal::Offer(_) if known.is_some_and(|peer| peer.role == Role::Offers) => {
-                tracing::debug!(peer = %from, "refused an offer from a peer that was to wait for ours");
-            }
-            Signal::Answer(_) if !known.is_some_and(|peer| peer.awaits_answer().is_some_and(|it| it.answers(mark))) => {
-                tracing::debug!(peer = %from, "refused an answer that nothing was asked for");
-            }
-            Signal::Offer(ref sdp) | Signal::Answer(ref sdp) if let Err(why) = handshake::check(sdp) => {
-                self.refuse(from, why);
-            }
-            Signal::Offer(_) if self.config.relay == RelayPolicy::Only => {
-                // By what the peer asks for, there is no connection here; but there is the relay.
-                if known.is_none() && self.has_room(from) {
-                    self.peers.insert(from, Handshake::new(Role::Answers, now, &self.config));
-                    if !self.start_relay(now, from) {
-                        self.give_up(now, from);
-                    }
-                }
-            }
-            Signal::IceCandidate(_) if self.config.relay == RelayPolicy::Only => {}
-            Signal::Offer(_) => {
-                let replaces = match mark {
-                    Some(Mark { offer, mends: Some(link) }) if !self.may_replace(now, from, offer, link) => return,
-                    Some(Mark { mends, .. }) => mends.is_some(),
-                    None => false,
-                };
-                let known = self.peers.get(&from);
-                // One that is still relayed to had no luck with the one before.
-                let relayed = self.live(from).is_some_and(|relay| !relay.moving.leaving);
-                if !relayed && !replaces && known.is_some_and(Handshake::is_linked) {
-                    // It only offers again if the connection did not open, or ended, on its side.
-                    self.close(from, CloseReason::Failed("the peer connects anew".into()));
-                }
-                if !self.peers.contains_key(&from) {
-                    if !self.has_room(from) {
-                        return;
-                    }
-                    self.peers.insert(from, Handshake::new(Role::Answers, now, &self.config));
-                }
-                let attempt = self.start(now, from, false);
-                if let Some(peer) = self.peers.get_mut(&from) {
-                    (peer.marks, peer.offer) =
-                        (mark.is_some() && self.config.mends(), mark.map_or(0, |mark| mark.offer));
-                }
-                self.describe(attempt, signal);
-            }
-            Signal::Answer(_) => {
-                let awaits = known.and_then(Handshake::awaits_answer);
-                if let Some(peer) = self.peers.get_mut(&from) {
-                    peer.marks = mark.is_some() && self.config.mends();
-                }
-                if let Some(attempt) = awaits {
-                    self.describe(attempt, signal);
-                }
-            }
-            Signal::IceCandidate(candidate) if candidate.len() > MAX_CANDIDATE => {
-                tracing::debug!(peer = %from, "refused a candidate that is too long");
-            }
-            Signal::IceCandidate(candidate) => {
-                if known.is_none() {
-                    // It overtook its offer. Kept for as long as an attempt may take.
-                    if !self.has_room(from) {
-                        return;
-                    }
-                    self.peers.insert(from, Handshake::new(Role::Answers, now, &self.config));
-                }
-                if let Some(peer) = self.peers.get_mut(&from)
-                    && let Some((attempt, candidate)) = peer.candidate(candidate)
-                {
-                    self.out.push_back(Output::Candidate(attempt, candidate));
-                }
-            }
-        }
-    }
-
     fn close(&mut self, peer: PeerId, reason: CloseReason) {
         let Some(handshake) = self.peers.get(&peer) else { return };
         let open = handshake.is_linked() || self.live(peer).is_some_and(Relay::is_open);
@@ -625,7 +532,7 @@ impl Switchboard {
         if handshake.mend.is_some() {
             return self.mended(peer);
         }
-        handshake.link = handshake.offer;
+        handshake.link_begins();
         self.event(SocketEvent::Opened(peer));
     }
 
@@ -637,34 +544,6 @@ impl Switchboard {
     /// Whether the attempt is taking over from a relay: neither can be done without.
     fn is_leaving(&self, attempt: Attempt) -> bool {
         self.is_current(attempt) && self.live(attempt.peer).is_some_and(|relay| relay.moving.leaving)
-    }
-
-    fn has_room(&self, peer: PeerId) -> bool {
-        let room = self.peers.len() < MAX_PEERS;
-        if !room {
-            tracing::warn!(%peer, "refused a peer: {MAX_PEERS} are connected");
-        }
-        room
-    }
-
-    fn send(&mut self, receiver: PeerId, data: Signal) {
-        if matches!(self.signaling, Signaling::Up { .. }) {
-            self.out.push_back(Output::Send(ClientMessage::Signal { receiver, data }));
-        }
-    }
-
-    /// Sends a description, with what others of ours are to know of it.
-    fn send_description(&mut self, receiver: PeerId, signal: Signal) {
-        let Some(peer) = self.peers.get(&receiver).filter(|_| self.config.mends()) else {
-            return self.send(receiver, signal);
-        };
-        let (offer, mends) = (peer.offer, peer.mend.as_ref().map(|_| peer.link));
-        let signal = match signal {
-            Signal::Offer(sdp) => Signal::Offer(Mark { offer, mends }.put(&sdp)),
-            Signal::Answer(sdp) if peer.marks => Signal::Answer(Mark { offer, mends }.put(&sdp)),
-            signal => signal,
-        };
-        self.send(receiver, signal);
     }
 
     fn event(&mut self, event: SocketEvent) {

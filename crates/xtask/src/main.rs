@@ -48,7 +48,7 @@ enum Command {
     /// Play matches of native peers and real browsers, and measure them.
     Crossplay(crossplay::Options),
     /// Test what becomes of links when processes die or stop, networks change and signaling breaks; the long ones, too.
-    Life,
+    Life(life::Options),
     /// Play one match for long at loss, and look whether events are lost or memory grows.
     Soak(soak::Options),
     /// Play through the menu of the arena, in two real browsers and natively: the public list, passwords, quick match.
@@ -76,7 +76,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::test(&options),
         Command::Ci => ci::ci(),
         Command::Crossplay(options) => crossplay::crossplay(&options),
-        Command::Life => life::life(),
+        Command::Life(options) => life::life(&options),
         Command::Soak(options) => soak::soak(&options),
         Command::Lobby => lobby::lobby(),
         Command::Boundaries => boundaries::boundaries(),

@@ -233,10 +233,11 @@ impl Incoming {
     /// The peer says that there is still this one, which it offered before.
     pub(super) fn offered_again(&mut self, offer: Offer, said: &mut Said) -> Result<(), &'static str> {
         let number = offer.number;
-        let Some(unsure) = &mut self.unsure else { return Err("a blob is offered again though nothing was lost") };
+        // It may be that here, nothing of the link had come before.
         if number >= self.next {
             return self.offered(offer, said);
         }
+        let Some(unsure) = &mut self.unsure else { return Err("a blob is offered again though nothing was lost") };
         unsure.remove(&number);
         let window = self.config.receive_window;
         match self.items.get_mut(&number) {
@@ -257,15 +258,14 @@ impl Incoming {
     }
 
     /// The peer has said again what there is below this number.
-    pub(super) fn rest(&mut self, number: u64, said: &mut Said) -> Result<(), &'static str> {
-        let Some(unsure) = self.unsure.take() else { return Err("blobs are said to be all though nothing was lost") };
-        for gone in unsure.into_iter().filter(|gone| *gone < number) {
+    pub(super) fn rest(&mut self, number: u64, said: &mut Said) {
+        let unsure = self.unsure.take().into_iter().flatten();
+        for gone in unsure.filter(|gone| *gone < number) {
             // It may have ended here meanwhile.
             if let Some(Item::Offered(_) | Item::Receiving(_)) = self.items.get(&gone) {
                 self.end(gone, Fact::Failed { blob: BlobId::In(gone), failure: Failure::CancelledByPeer }, said);
             }
         }
-        Ok(())
     }
 
     fn is_unsure(&self, number: u64) -> bool {

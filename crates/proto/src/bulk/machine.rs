@@ -164,7 +164,10 @@ impl Bulk {
             Message::Chunk { number, bytes } => self.incoming.chunk(now, number, bytes, said),
             Message::Withdraw { number, unreadable } => self.incoming.withdrawn(number, unreadable, said),
             Message::Again(offer) => self.incoming.offered_again(offer, said),
-            Message::Rest { number } => self.incoming.rest(number, said),
+            Message::Rest { number } => {
+                self.incoming.rest(number, said);
+                Ok(())
+            }
             Message::Accept { number, offset, limit } => self.outgoing.accepted(now, number, offset, limit, said),
             Message::Report { number, received, limit } => self.outgoing.reported(now, number, received, limit, said),
             Message::End { number, end } => self.outgoing.ended(now, number, end, said),

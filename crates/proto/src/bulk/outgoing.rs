@@ -254,7 +254,6 @@ impl Outgoing {
         self.advance(now, said);
     }
 
-    /// The link is over.
     /// What was said is lost, and what was heard may not be all: everything is offered again.
     pub(super) fn anew(&mut self, now: Duration, said: &mut Said) {
         for item in self.live.iter_mut().filter(|item| !item.is_hashing()) {
@@ -267,6 +266,7 @@ impl Outgoing {
         said.say(Message::Rest { number: self.next });
     }
 
+    /// The link is over.
     pub(super) fn close(&mut self, said: &mut Said) {
         let numbers = self.live.drain(..).map(|item| item.number).chain(self.line.drain(..).map(|(number, _)| number));
         for number in numbers.collect::<Vec<_>>() {

@@ -118,3 +118,17 @@ fn what_was_said_last_is_known_all_the_same() {
     assert!(pair.is_sent(0, number));
     assert!(pair.sides.iter().all(|side| side.malformed.is_none()));
 }
+
+#[test]
+fn who_had_not_heard_of_the_link_before_is_offered_everything_all_the_same() {
+    let mut pair = Pair::new(path());
+    let early = pair.send(0, Blob::new("early", content(10_000, 1)));
+    pair.run(ms(5));
+    // What was offered is lost, and only here anything was said at all.
+    pair.lose();
+    pair.sides[0].bulk.handle(pair.now, Input::Anew);
+    let late = pair.send(0, Blob::new("late", content(10_000, 2)));
+    pair.run(ms(1_000));
+    assert!(pair.is_sent(0, early) && pair.is_sent(0, late));
+    assert!(pair.sides.iter().all(|side| side.malformed.is_none()));
+}

@@ -74,8 +74,8 @@ pub(super) struct Handshake {
     pub(super) pauses: u32,
     /// Whether signaling was told of the path.
     pub(super) reported: bool,
-    /// The newest offer, by the numbers of who makes them; whether the peer marks its descriptions, too; and with which
-    /// offer the link began that is open (0: without one). See `mark`.
+    /// The newest offer, by the numbers of who makes them; whether the peer marks its descriptions, too; and by which offer
+    /// the two know the link (0: none was made when it began). See `mark`.
     pub(super) offer: u64,
     pub(super) marks: bool,
     pub(super) link: u64,

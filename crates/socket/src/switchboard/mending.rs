@@ -3,7 +3,8 @@
 //! The consumer says that it hears nothing of a peer, or ICE gives up. Then, as long as the link above is not over, who
 //! offers makes attempt after attempt beside the connection that there is, and who answers asks for them; after a second
 //! the relay is tried, too. What opens first takes over; should the old one be heard again before, it stays. To do so takes
-//! signaling: if nothing came from there meanwhile, it is dialled anew, with the token that brings us back to our seat.
+//! signaling: if nothing came from there meanwhile, it is dialled anew, with the token that brings us back to our seat. The
+//! same is all that is done for a peer that is relayed to.
 //!
 //! That does what a restart of ICE does (RFC 8445, section 9), and does it with every pair of implementations, also where
 //! DTLS or SCTP are what hangs. What was on its way by the old connection is lost: frames and messages of a link are said
@@ -36,7 +37,7 @@ const PROOF: Duration = Duration::from_secs(1);
 pub(super) const ANSWER: Duration = Duration::from_secs(3);
 /// How long after another connection took over what the peer says may be about the one before; and how long the new one
 /// may be silent.
-const FRESH: Duration = Duration::from_secs(3);
+pub(super) const FRESH: Duration = Duration::from_secs(3);
 /// How long a link whose connection is lost is kept, if the consumer does not say that it is silent, and ends it itself.
 const LOST: Duration = Duration::from_secs(15);
 
@@ -49,8 +50,6 @@ pub(super) struct Mend {
     /// When the last attempt began, and when the next is to begin or be asked for.
     pub(super) began: Option<Duration>,
     pub(super) again: Option<Duration>,
-    /// When signaling is to have said something.
-    prove_at: Option<Duration>,
 }
 
 impl Handshake {
@@ -59,8 +58,16 @@ impl Handshake {
         self.stage == Stage::Open || self.mend.is_some()
     }
 
-    fn is_fresh(&self, now: Duration) -> bool {
+    /// Whether another connection has only just taken over.
+    pub(super) fn is_fresh(&self, now: Duration) -> bool {
         self.mended.is_some_and(|at| now < at + FRESH)
+    }
+
+    /// The link is open: it is known by the newest offer, if the peer does not know it by another.
+    pub(super) fn link_begins(&mut self) {
+        if self.link == 0 {
+            self.link = self.offer;
+        }
     }
 }
 
@@ -70,6 +77,7 @@ impl Switchboard {
         let Some(handshake) = self.peers.get_mut(&peer) else { return };
         handshake.silent = silent;
         if silent {
+            self.doubted.get_or_insert(now);
             self.begin_mend(now, peer, false);
         } else {
             self.settle_mend(peer);
@@ -84,16 +92,11 @@ impl Switchboard {
             return false;
         }
         tracing::debug!(%peer, lost, "looks for another connection to a silent peer");
+        self.doubted.get_or_insert(now);
         let open = handshake.attempt.take();
         (handshake.stage, handshake.tried, handshake.reached) = (Stage::Idle, 0, false);
         (handshake.relay_at, handshake.retry_at, handshake.relay_failure) = (Some(now + RELAY_AFTER), None, None);
-        handshake.mend = Some(Mend {
-            carrier: open.filter(|_| !lost),
-            since: now,
-            began: None,
-            again: Some(now),
-            prove_at: Some(now + PROOF),
-        });
+        handshake.mend = Some(Mend { carrier: open.filter(|_| !lost), since: now, began: None, again: Some(now) });
         if lost {
             self.out.extend(open.map(Output::Stop));
         }
@@ -117,7 +120,7 @@ impl Switchboard {
     /// The peer offers a connection in place of that of a link: whether that is one of ours.
     pub(super) fn may_replace(&mut self, now: Duration, from: PeerId, offer: u64, link: u64) -> bool {
         let relayed = self.live(from).is_some_and(Relay::is_open);
-        match self.peers.get(&from) {
+        match self.peers.get_mut(&from) {
             // It has moved to the relay on its way here.
             Some(_) if relayed => true,
             Some(peer) if peer.is_linked() && offer > peer.offer && link >= peer.link => {
@@ -125,7 +128,10 @@ impl Switchboard {
                 true
             }
             // It was open there, and not here: nothing of the link has come yet.
-            Some(peer) if !peer.is_linked() && peer.offer == link => true,
+            Some(peer) if !peer.is_linked() && (peer.offer == link || peer.link == link) => {
+                peer.link = link;
+                true
+            }
             Some(_) => false,
             None => {
                 self.say(from, Word::Gone(link));
@@ -256,16 +262,11 @@ impl Switchboard {
         for peer in stale {
             self.begin_mend(now, peer, false);
         }
-        let (up, heard) = (self.is_up(), self.heard);
-        let mut unproven = false;
+        let up = self.is_up();
         let (mut due, mut over) = (Vec::new(), Vec::new());
         for (peer, handshake) in &mut self.peers {
             let silent = handshake.silent;
             let Some(mend) = &mut handshake.mend else { continue };
-            if mend.prove_at.is_some_and(|at| at <= now) {
-                mend.prove_at = None;
-                unproven |= heard < mend.since;
-            }
             if mend.is_over(now, silent) {
                 over.push(*peer);
             } else if handshake.attempt.is_none() && up && mend.again.is_some_and(|at| at <= now) {
@@ -283,17 +284,21 @@ impl Switchboard {
                 Role::Answers => self.say(peer, Word::Ask(link)),
             }
         }
-        // A network that went away tells nobody.
-        if unproven && up && self.resume.is_some() {
-            let reason = "nothing comes from it, nor from a peer".to_owned();
-            self.event(SocketEvent::Signaling(SignalingState::Lost { reason }));
-            self.signaling = Signaling::Down { again: now };
+        if let Some(since) = self.doubted.filter(|since| *since + PROOF <= now) {
+            self.doubted = None;
+            // A network that went away tells nobody.
+            if self.heard < since && self.is_up() && self.resume.is_some() {
+                let reason = "nothing comes from it, nor from a peer".to_owned();
+                self.event(SocketEvent::Signaling(SignalingState::Lost { reason }));
+                self.signaling = Signaling::Down { again: now };
+            }
         }
     }
 
     pub(super) fn mends_deadline(&self) -> Option<Duration> {
         let up = self.is_up();
-        self.peers.values().filter_map(|peer| peer.mend_deadline(up)).min()
+        let doubted = self.doubted.map(|since| since + PROOF);
+        self.peers.values().filter_map(|peer| peer.mend_deadline(up)).chain(doubted).min()
     }
 }
 
@@ -312,7 +317,7 @@ impl Handshake {
         let Some(mend) = &self.mend else { return self.due_again() };
         let again = mend.again.filter(|_| up && self.attempt.is_none());
         let over = (mend.carrier.is_none() && !self.silent).then_some(mend.since + LOST);
-        again.into_iter().chain(mend.prove_at).chain(over).min()
+        again.into_iter().chain(over).min()
     }
 }
 

@@ -220,7 +220,7 @@ impl Switchboard {
             let Some(handshake) = self.peers.get_mut(&peer) else { return };
             handshake.reported = true;
             if handshake.role == Role::Offers {
-                handshake.link = handshake.offer;
+                handshake.link_begins();
             }
             match handshake.stage {
                 Stage::Open => self.direct_opened(now, peer),

@@ -6,7 +6,7 @@ use coplay_proto::{
     signal::{Leader, Welcome},
 };
 
-use super::*;
+use super::{mark::Word, *};
 use crate::IceTransportPolicy;
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -93,9 +93,18 @@ impl Desk {
 
     /// Peer `n` is new to us, and gets connected.
     fn open(&mut self, n: u8) -> Attempt {
+        self.open_by(n, |_| answer())
+    }
+
+    /// The same with a peer of ours, which marks what it describes.
+    fn open_marked(&mut self, n: u8) -> Attempt {
+        self.open_by(n, |attempt| Signal::Answer(Mark { offer: attempt.number, mends: None }.put(SDP)))
+    }
+
+    fn open_by(&mut self, n: u8, answer: impl Fn(Attempt) -> Signal) -> Attempt {
         let (attempt, _) = Self::started(&self.say(ServerMessage::NewPeer(peer(n)))).expect("started");
         self.tell(Input::LocalDescription(attempt, offer()));
-        self.signal(n, answer());
+        self.signal(n, answer(attempt));
         let opened = self.tell(Input::Open(attempt));
         assert_eq!(opened, [Output::Event(SocketEvent::Opened(peer(n)))]);
         attempt

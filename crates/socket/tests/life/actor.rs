@@ -1,32 +1,20 @@
 //! A peer, or the signaling server, as a process of its own: this very program, told by its environment what to be.
 
 use std::{
-    collections::BTreeMap,
     env,
     io::{BufRead, BufReader, Write},
     process::{Child, ChildStdin, Command, Stdio},
-    sync::{Arc, Mutex, mpsc},
+    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use coplay_proto::{
-    Channel, PeerId,
-    bulk::{Blob, BlobId, Fact},
-    link::{LinkConfig, LinkEvent},
-};
 use coplay_signaling::{Config, Signaling, Stun};
-use coplay_socket::{BlobShelf, Network, NetworkConfig, NetworkEvent, SocketConfig, connect, now};
+
+use crate::game::{self, SAYS, say};
 
 /// What to be: `peer URL` or `server ADDRESS`.
 const ROLE: &str = "COPLAY_LIFE";
-/// Before what an actor says, in the middle of what the test harness says.
-const SAYS: &str = "life: ";
-/// A frame of the game, how often it sends each peer an event, and how often it tells how far it is.
-const FRAME: Duration = Duration::from_millis(5);
-const EVERY: Duration = Duration::from_millis(20);
-const COUNTS: Duration = Duration::from_millis(100);
 
 /// The actor, seen from the test. It ends with this.
 pub(crate) struct Actor {
@@ -145,7 +133,7 @@ impl Drop for Actor {
 pub(crate) fn act() {
     let Ok(role) = env::var(ROLE) else { return };
     match role.split_once(' ') {
-        Some(("peer", url)) => Peer::new(url).run(),
+        Some(("peer", url)) => game::run(url),
         Some(("server", address)) => {
             let config = Config { listen: address.parse().expect("an address"), ..Config::local().stun(Stun::Off) };
             let server = Signaling::spawn(config).expect("it starts");
@@ -154,132 +142,5 @@ pub(crate) fn act() {
             let _ = std::io::stdin().lines().count();
         }
         _ => panic!("{ROLE} is {role:?}"),
-    }
-}
-
-#[allow(clippy::print_stdout, reason = "so the test hears of it")]
-fn say(what: &str) {
-    println!("{SAYS}{what}");
-}
-
-/// A game that sends each peer a number more, all the time.
-struct Peer {
-    url: String,
-    network: Network,
-    shelf: BlobShelf,
-    others: BTreeMap<PeerId, Other>,
-    hushed: bool,
-}
-
-#[derive(Default)]
-struct Other {
-    open: bool,
-    sent: u32,
-    got: u32,
-}
-
-impl Peer {
-    fn new(url: &str) -> Self {
-        let shelf = BlobShelf::default();
-        let network = Self::enter(url, &shelf);
-        Self { url: url.to_owned(), network, shelf, others: BTreeMap::new(), hushed: false }
-    }
-
-    fn enter(url: &str, shelf: &BlobShelf) -> Network {
-        let config = NetworkConfig { shelf: shelf.clone(), ..LinkConfig::default().into() };
-        Network::start(connect(SocketConfig::new(url)), config)
-    }
-
-    fn run(mut self) {
-        let (order, orders) = mpsc::channel();
-        thread::spawn(move || {
-            for line in std::io::stdin().lines().map_while(Result::ok) {
-                if order.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-        let (mut send_at, mut count_at) = (now(), now());
-        loop {
-            while let Some(event) = self.network.poll() {
-                self.hear(event);
-            }
-            match orders.try_recv().as_deref() {
-                Ok("hush") => self.hushed = true,
-                Ok("blob") => self.send_blobs(),
-                Ok("leave") => return self.network.close(Duration::from_secs(1)),
-                Ok("rejoin") => {
-                    self.others.clear();
-                    self.network = Self::enter(&self.url, &self.shelf);
-                }
-                Ok(order) => panic!("no such order: {order}"),
-                Err(mpsc::TryRecvError::Disconnected) => return,
-                Err(mpsc::TryRecvError::Empty) => {}
-            }
-            let time = now();
-            if send_at <= time && !self.hushed {
-                send_at = time + EVERY;
-                for (peer, other) in self.others.iter_mut().filter(|(_, other)| other.open) {
-                    let bytes = Bytes::copy_from_slice(&other.sent.to_le_bytes());
-                    if self.network.message(*peer, Channel::Events, bytes).is_ok() {
-                        other.sent += 1;
-                    }
-                }
-            }
-            if count_at <= time {
-                count_at = time + COUNTS;
-                for (peer, Other { sent, got, .. }) in &self.others {
-                    say(&format!("count {peer} {sent} {got}"));
-                }
-            }
-            self.network.turn(time);
-            thread::sleep(FRAME);
-        }
-    }
-
-    fn send_blobs(&mut self) {
-        let content: Bytes = (0..4_000_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-        for peer in self.others.keys() {
-            self.network.send_blob(*peer, Blob::new("level", content.clone())).expect("it is taken");
-        }
-    }
-
-    fn hear(&mut self, event: NetworkEvent) {
-        match event {
-            NetworkEvent::Entered(entered) => say(&format!("entered {}", entered.me)),
-            NetworkEvent::Link(peer, event) => match event {
-                LinkEvent::Opened => {
-                    let other = self.others.entry(peer).or_default();
-                    *other = Other { open: true, ..Other::default() };
-                    say(&format!("opened {peer}"));
-                }
-                LinkEvent::Message(Channel::Events, bytes) => {
-                    self.network.consumed(peer, bytes.len());
-                    let other = self.others.entry(peer).or_default();
-                    if bytes[..] != other.got.to_le_bytes() {
-                        say(&format!("broken {peer}: {bytes:?} instead of {}", other.got));
-                    }
-                    other.got += 1;
-                }
-                LinkEvent::Unresponsive => say(&format!("unresponsive {peer}")),
-                LinkEvent::Responsive => say(&format!("responsive {peer}")),
-                LinkEvent::Closed(reason) => {
-                    self.others.entry(peer).or_default().open = false;
-                    say(&format!("closed {peer} {reason}"));
-                }
-                _ => {}
-            },
-            NetworkEvent::Path(peer, path) => say(&format!("path {peer} {} {}", path.kind, path.local)),
-            NetworkEvent::Blob(peer, fact) => match fact {
-                Fact::Offered(offer) => self.network.accept_blob(peer, offer.number, false),
-                Fact::Progress { blob: BlobId::In(_), bytes, .. } => say(&format!("blob of {peer} at {bytes}")),
-                Fact::Received { .. } => say(&format!("blob of {peer} whole")),
-                Fact::Failed { failure, .. } => say(&format!("blob failed: {failure}")),
-                _ => {}
-            },
-            NetworkEvent::Signaling(state) => say(&format!("signaling {state:?}")),
-            NetworkEvent::Failed(error) => say(&format!("failed {error}")),
-            NetworkEvent::Leader(_) | NetworkEvent::Room(_) => {}
-        }
     }
 }

@@ -18,6 +18,7 @@ use spaces::Spaces;
 use wire::Wire;
 
 mod actor;
+mod game;
 mod spaces;
 #[path = "../common/wire.rs"]
 mod wire;
@@ -234,8 +235,8 @@ fn a_peer_that_leaves_one_network_for_another_plays_on_over_the_same_link() {
     thread::sleep(s(1));
     spaces.lte_up();
     peers[0].says(left, &format!("path {} host udp 10.77.2.2", ids[1]), s(9));
-    let mended = left.elapsed();
-    eprintln!("on another path {mended:?} after the network went, 1 s of which there was none");
+    let mended = left.elapsed().as_secs_f64();
+    eprintln!("figure: on another path {mended:.1} s after the network went, 1 s of which there was none");
     hears_more(&peers[0], &ids[1]);
     hears_more(&peers[1], &ids[0]);
     peers[1].says(start, &format!("blob of {} whole", ids[0]), PATIENCE);

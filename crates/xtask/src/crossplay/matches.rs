@@ -67,14 +67,15 @@ impl Players {
             (parameter::ROOM, format!("crossplay-{}", super::title(self.kind).replace(' ', "-"))),
             (parameter::TOPOLOGY, self.kind.topology().to_owned()),
             (parameter::TRANSPORT, self.transport.to_owned()),
-            (parameter::LOSS, self.loss.to_string()),
             (parameter::PEERS, (self.native + self.web).to_string()),
         ]
     }
 
     fn start(&self, name: &str, desk: &Desk) -> Result<Running> {
         if is_web(name) {
-            let query: Vec<_> = self.parameters(name).iter().map(|(key, value)| format!("{key}={value}")).collect();
+            let mut query: Vec<_> = self.parameters(name).iter().map(|(key, value)| format!("{key}={value}")).collect();
+            // `loss=5%`, as it stands in a URL.
+            query.extend((self.loss > 0).then(|| format!("conditions=loss%3D{}%25", self.loss)));
             let url = format!("http://{}/?{}", desk.address, query.join("&"));
             return browser::open_headless_in(self.browser, name, &url, &self.place);
         }
@@ -82,6 +83,9 @@ impl Players {
         command.args([format!("--{}", parameter::DESK), desk.address.to_string()]);
         for (key, value) in self.parameters(name) {
             command.args([format!("--{key}"), value]);
+        }
+        if self.loss > 0 {
+            command.env("COPLAY_CONDITIONS", format!("loss={}%", self.loss));
         }
         Running::start(name, &mut command, Some(&self.place.join(format!("{name}.log"))))
     }

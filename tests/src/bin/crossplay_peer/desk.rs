@@ -30,8 +30,6 @@ pub(crate) struct Parameters {
     /// Whether `matchbox_socket` makes the connections.
     pub(crate) matchbox: bool,
     pub(crate) peers: usize,
-    /// The share of its datagrams that is lost.
-    pub(crate) loss: f64,
 }
 
 impl Parameters {
@@ -46,7 +44,6 @@ impl Parameters {
             host: needed(parameter::TOPOLOGY)? == "host",
             matchbox: needed(parameter::TRANSPORT)? == "matchbox",
             peers: needed(parameter::PEERS)?.parse().map_err(|_| "`peers` is a number".to_owned())?,
-            loss: needed(parameter::LOSS)?.parse::<f64>().map_err(|_| "`loss` is a number".to_owned())? / 100.0,
         })
     }
 

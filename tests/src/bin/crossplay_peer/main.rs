@@ -4,11 +4,10 @@
 use core::time::Duration;
 
 use bevy_app::{App, PanicHandlerPlugin, ScheduleRunnerPlugin, TaskPoolPlugin};
-use bevy_coplay::{Conditions, prelude::*};
+use bevy_coplay::prelude::*;
 use bevy_log::LogPlugin;
 use bevy_state::app::StatesPlugin;
 use bevy_time::TimePlugin;
-use coplay_socket::{Conditioned, SocketConfig};
 
 use crate::desk::Parameters;
 
@@ -18,8 +17,6 @@ mod measure;
 mod stages;
 mod world;
 
-/// Of what is lost, where something is to be.
-const SEED: u64 = 7;
 /// As a game on a 60 Hz screen.
 const FRAME: Duration = Duration::from_micros(16_667);
 
@@ -32,14 +29,7 @@ fn main() {
 /// Enters the room and plays until the desk has seen enough.
 fn play(parameters: Parameters) {
     let room = CoplayPlugins::room(&parameters.room).signaling(&parameters.signaling);
-    let room = match parameters.loss {
-        _ if parameters.matchbox => room.matchbox(),
-        0.0 => room,
-        loss => room.socket(move |url| {
-            let conditions = Conditions { loss, ..Conditions::PERFECT };
-            Box::new(Conditioned::new(coplay_socket::connect(SocketConfig::new(url)), conditions, SEED))
-        }),
-    };
+    let room = if parameters.matchbox { room.matchbox() } else { room };
     App::new()
         .add_plugins((
             PanicHandlerPlugin,

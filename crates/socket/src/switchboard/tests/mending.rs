@@ -5,7 +5,7 @@ use coplay_proto::{
     signal::relay::{RelayFrame, RelayOffer},
 };
 
-use super::*;
+use super::{super::mending::FRESH, *};
 
 const OFFER: RelayOffer = RelayOffer { bytes: 128 * 1024, frames: 400 };
 /// As a link has it.
@@ -481,4 +481,72 @@ fn who_hears_of_a_link_that_it_does_not_have_says_so_and_makes_none() {
     assert_eq!(sent(&outputs), [(peer(2), gone)]);
     assert_eq!(outputs.len(), 1);
     assert!(desk.board.peers.is_empty());
+}
+
+#[test]
+fn who_is_relayed_and_falls_silent_has_signaling_dialled_anew() {
+    for (seed, at) in [(1, 0), (2, 1)] {
+        let mut net = Net::new(true, seed);
+        net.direct = false;
+        net.cut();
+        net.run(ms(600));
+        assert!(net.plays_within(ms(3_000)));
+        net.ends[at].deaf = true;
+        net.run(ms(600));
+        assert!(net.plays_within(ms(4_000)), "seed {seed}");
+        net.went_well();
+        assert!(net.ends.iter().all(|end| end.relay.is_some()));
+        assert!((1..=2).contains(&net.ends[at].dials));
+    }
+}
+
+#[test]
+fn an_offer_is_taken_for_a_link_that_never_opened_here_and_the_next_as_well() {
+    let mut desk = Desk::new();
+    let offer = |offer, mends| Signal::Offer(Mark { offer, mends }.put(SDP));
+    let described = |desk: &mut Desk, signal| {
+        let (attempt, _) = Desk::started(&desk.signal(2, signal)).expect("started");
+        desk.tell(Input::LocalDescription(attempt, answer()));
+        attempt
+    };
+    for (number, mends) in [(3, None), (4, Some(3)), (5, Some(3))] {
+        described(&mut desk, offer(number, mends));
+    }
+    // One of another link is not.
+    assert_eq!(desk.signal(2, offer(6, Some(2))), []);
+    let last = described(&mut desk, offer(7, Some(3)));
+    assert_eq!(desk.tell(Input::Open(last)), [Output::Event(SocketEvent::Opened(peer(2)))]);
+    // Both know it by the same number, and it is mended by it.
+    let ask = (peer(2), Signal::IceCandidate(Word::Ask(3).write()));
+    assert_eq!(sent(&desk.tell(Input::Silence(peer(2), true))), [ask]);
+    let next = described(&mut desk, offer(8, Some(3)));
+    assert_eq!(desk.tell(Input::Open(next)), [Output::Mended(next), Output::Stop(last)]);
+}
+
+#[test]
+fn a_goodbye_over_a_connection_that_replaced_another_is_the_end_at_once() {
+    let mut desk = Desk::new();
+    let offer = |offer, mends| Signal::Offer(Mark { offer, mends }.put(SDP));
+    let (first, _) = Desk::started(&desk.signal(2, offer(3, None))).expect("started");
+    desk.tell(Input::Open(first));
+    let (second, _) = Desk::started(&desk.signal(2, offer(4, Some(3)))).expect("started");
+    assert_eq!(desk.tell(Input::Open(second)), [Output::Mended(second), Output::Stop(first)]);
+    desk.wait(FRESH);
+    assert_eq!(closed(&desk.tell(Input::Closed(second))), Some((peer(2), CloseReason::Goodbye)));
+}
+
+#[test]
+fn who_asks_again_and_again_gets_no_more_than_an_attempt_at_a_time() {
+    let mut desk = Desk::new();
+    let attempt = desk.open_marked(2);
+    let ask = Signal::IceCandidate(Word::Ask(attempt.number).write());
+    let (mut started, mut stopped) = (0, 0);
+    for _ in 0..1_000 {
+        let outputs = [desk.signal(2, ask.clone()), desk.wait(ms(10))].concat();
+        started += outputs.iter().filter(|output| matches!(output, Output::Start { .. })).count();
+        stopped += outputs.iter().filter(|output| matches!(output, Output::Stop(_))).count();
+    }
+    assert!((2..=40).contains(&started), "{started} in 10 s");
+    assert_eq!(started, stopped + 1, "what there was is kept, and one attempt runs");
+    assert!(desk.board.is_open(attempt));
 }
