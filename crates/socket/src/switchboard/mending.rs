@@ -118,12 +118,13 @@ impl Switchboard {
     }
 
     /// The peer offers a connection in place of that of a link: whether that is one of ours.
-    pub(super) fn may_replace(&mut self, now: Duration, from: PeerId, offer: u64, link: u64) -> bool {
+    pub(super) fn may_replace(&mut self, now: Duration, from: PeerId, link: u64) -> bool {
         let relayed = self.live(from).is_some_and(Relay::is_open);
         match self.peers.get_mut(&from) {
             // It has moved to the relay on its way here.
             Some(_) if relayed => true,
-            Some(peer) if peer.is_linked() && offer > peer.offer && link >= peer.link => {
+            // Where it began by a relay, one of the two may know no number.
+            Some(peer) if peer.is_linked() && (peer.link == link || peer.link == 0 || link == 0) => {
                 self.begin_mend(now, from, false);
                 true
             }

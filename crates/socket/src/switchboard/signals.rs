@@ -59,7 +59,7 @@ impl Switchboard {
             Signal::IceCandidate(_) if self.config.relay == RelayPolicy::Only => {}
             Signal::Offer(_) => {
                 let replaces = match mark {
-                    Some(Mark { offer, mends: Some(link) }) if !self.may_replace(now, from, offer, link) => return,
+                    Some(Mark { mends: Some(link), .. }) if !self.may_replace(now, from, link) => return,
                     Some(Mark { mends, .. }) => mends.is_some(),
                     None => false,
                 };
