@@ -84,6 +84,8 @@ pub(super) struct Handshake {
     /// Another connection is looked for, below the link that is open; when one took over last.
     pub(super) mend: Option<Mend>,
     pub(super) mended: Option<Duration>,
+    /// When an offer that is not answered by then counts as lost: the peer said that it waits for one.
+    pub(super) unheard_at: Option<Duration>,
     relay_after: Duration,
 }
 
@@ -119,6 +121,7 @@ impl Handshake {
             silent: false,
             mend: None,
             mended: None,
+            unheard_at: None,
             relay_after: now + config.relay_after,
         }
     }
@@ -132,7 +135,7 @@ impl Handshake {
         }
         self.stage = Stage::Started;
         self.tried += 1;
-        self.retry_at = None;
+        (self.retry_at, self.unheard_at) = (None, None);
         if self.role == Role::Offers {
             self.offer = attempt.number;
         }
@@ -180,7 +183,8 @@ impl Handshake {
             // The connection may be open on the side of who offered; who answers must not close that. If it is not, the
             // next offer comes.
             Stage::Started | Stage::Described if self.role == Role::Answers => Some(self.give_up_at),
-            Stage::Started | Stage::Described => Some(self.attempt_ends_at),
+            Stage::Started => Some(self.unheard_at.map_or(self.attempt_ends_at, |at| at.min(self.attempt_ends_at))),
+            Stage::Described => Some(self.attempt_ends_at),
         }
     }
 

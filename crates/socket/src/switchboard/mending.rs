@@ -29,7 +29,7 @@ const RELAY_AGAIN: Duration = Duration::from_secs(2);
 const ASK_EVERY: Duration = Duration::from_millis(500);
 /// The least time between two attempts.
 const PACE: Duration = Duration::from_secs(1);
-/// Who asks so long after an offer has not got it.
+/// Who asks has got no offer, unless one is answered within so long.
 const UNHEARD: Duration = Duration::from_millis(300);
 /// How long signaling may say nothing before it is dialled anew.
 const PROOF: Duration = Duration::from_secs(1);
@@ -156,10 +156,9 @@ impl Switchboard {
         match (word, known) {
             (Word::Ask(link), None) => self.say(from, Word::Gone(link)),
             (Word::Ask(_), Some(peer)) if peer.role == Role::Offers && peer.is_linked() && !peer.is_fresh(now) => {
-                let stuck = peer.stage == Stage::Started
-                    && peer.mend.as_ref().and_then(|mend| mend.began).is_some_and(|began| began + UNHEARD <= now);
-                if stuck {
-                    self.start(now, from, true);
+                if peer.stage == Stage::Started {
+                    // What it waits for may be on its way.
+                    peer.unheard_at.get_or_insert(now + UNHEARD);
                 } else {
                     self.begin_mend(now, from, false);
                 }
@@ -222,7 +221,8 @@ impl Switchboard {
     pub(super) fn mended_by_relay(&mut self, relay: Attempt) -> bool {
         let Some(handshake) = self.peers.get_mut(&relay.peer) else { return false };
         let Some(mend) = handshake.mend.take() else { return false };
-        (handshake.mended, handshake.pauses) = (Some(self.now), 0);
+        // What is tried now goes on, and is tried again.
+        (handshake.mended, handshake.pauses, handshake.tried) = (Some(self.now), 0, 0);
         self.out.push_back(Output::MendedByRelay(relay));
         self.out.extend(mend.carrier.map(Output::Stop));
         true

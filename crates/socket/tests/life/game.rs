@@ -91,7 +91,7 @@ impl Game {
     }
 
     fn send_blobs(&mut self) {
-        let content: Bytes = (0..4_000_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let content: Bytes = (0..2_000_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         for peer in self.others.keys() {
             self.network.send_blob(*peer, Blob::new("level", content.clone())).expect("it is taken");
         }

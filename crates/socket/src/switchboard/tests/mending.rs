@@ -55,6 +55,8 @@ struct Net {
     direct: bool,
     /// The connections that carry nothing to this end any more: up to this offer.
     cut: [u64; 2],
+    /// How many offers never arrive.
+    lost_offers: u32,
 }
 
 impl Net {
@@ -85,7 +87,7 @@ impl Net {
                 refused: false,
             }
         });
-        let mut net = Self { ends, now: ms(0), rng: Rng::new(seed), direct: true, cut: [0; 2] };
+        let mut net = Self { ends, now: ms(0), rng: Rng::new(seed), direct: true, cut: [0; 2], lost_offers: 0 };
         net.come(0, ms(0), Coming::Signaling(ServerMessage::NewPeer(peer(2))));
         net.run(ms(1_000));
         for end in &net.ends {
@@ -125,8 +127,11 @@ impl Net {
                 }
             }
             Output::Send(ClientMessage::Signal { data, .. }) => {
-                end.offers += u32::from(matches!(data, Signal::Offer(_)));
-                if !cut_off {
+                let offers = matches!(data, Signal::Offer(_));
+                end.offers += u32::from(offers);
+                let lost = offers && self.lost_offers > 0;
+                self.lost_offers -= u32::from(lost);
+                if !cut_off && !lost {
                     self.come(other, ms(20), Coming::Signaling(ServerMessage::Signal { sender: id, data }));
                 }
             }
@@ -383,6 +388,20 @@ fn without_a_direct_path_the_relay_takes_over_until_there_is_one() {
         net.run(ms(5_000));
         net.direct = true;
         net.run(ms(30_000));
+        net.went_well();
+        assert!(net.ends.iter().all(|end| end.relay.is_none() && end.direct.is_some()), "seed {seed}");
+    }
+}
+
+#[test]
+fn an_offer_that_is_lost_is_made_again_also_when_the_relay_takes_over_meanwhile() {
+    for (seed, lost) in [(1, 1), (2, 2), (3, 2)] {
+        let mut net = Net::new(true, seed);
+        net.cut();
+        net.lost_offers = lost;
+        net.run(ms(600));
+        assert!(net.plays_within(ms(3_000)), "seed {seed}");
+        net.run(ms(3_000));
         net.went_well();
         assert!(net.ends.iter().all(|end| end.relay.is_none() && end.direct.is_some()), "seed {seed}");
     }
