@@ -278,7 +278,7 @@ impl Switchboard {
                 }
             }
             Input::Closed(attempt) | Input::Failed(attempt, _) if self.is_carrier(attempt) => {
-                self.carrier_lost(attempt)
+                self.carrier_lost(attempt);
             }
             Input::Closed(attempt) if self.is_open(attempt) => {
                 // The peer may have taken to another connection that never opened here.

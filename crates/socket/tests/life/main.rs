@@ -3,6 +3,7 @@
 //! Each peer has a game that sends the others numbered events all the time. Times are those of the defaults: unresponsive
 //! after 2 s, gone after 10; there is a second or two more for a busy machine.
 #![cfg(not(target_arch = "wasm32"))]
+#![allow(clippy::print_stderr, reason = "what is skipped, and what the processes of a test said that failed")]
 
 use std::{
     io::{Read, Write},

@@ -401,7 +401,8 @@ fn an_offer_that_is_lost_is_made_again_also_when_the_relay_takes_over_meanwhile(
         net.lost_offers = lost;
         net.run(ms(600));
         assert!(net.plays_within(ms(3_000)), "seed {seed}");
-        net.run(ms(3_000));
+        // An attempt that nobody answers, and the next.
+        net.run(ms(6_000));
         net.went_well();
         assert!(net.ends.iter().all(|end| end.relay.is_none() && end.direct.is_some()), "seed {seed}");
     }
