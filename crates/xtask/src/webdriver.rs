@@ -33,8 +33,8 @@ pub(crate) struct Driver {
 
 /// A tab in front of a page's.
 pub(crate) struct Front {
+    /// The handle of what is behind it.
     this: Value,
-    other: Value,
 }
 
 /// A page in a browser of its own.
@@ -128,19 +128,18 @@ impl Page<'_> {
         self.post("/execute/sync", &json!({ "script": script, "args": [] }))
     }
 
-    /// Opens another tab in front of it. What the driver is asked for is still about this one.
+    /// Opens another tab in front of it. Until that is closed, this one cannot be asked for anything: the driver shows what
+    /// it speaks with.
     pub(crate) fn hide(&self) -> Result<Front> {
         let this = self.driver.get(&format!("/session/{}/window", self.session))?;
-        let front = Front { other: self.post("/window/new", &json!({ "type": "tab" }))?["handle"].take(), this };
-        self.post("/window", &json!({ "handle": front.other }))?;
+        let other = self.post("/window/new", &json!({ "type": "tab" }))?;
+        self.post("/window", &json!({ "handle": other["handle"] }))?;
         self.post("/url", &json!({ "url": "about:blank" }))?;
-        self.post("/window", &json!({ "handle": front.this }))?;
-        Ok(front)
+        Ok(Front { this })
     }
 
     /// Closes the tab in front of it.
     pub(crate) fn show(&self, front: &Front) -> Result {
-        self.post("/window", &json!({ "handle": front.other }))?;
         self.close()?;
         self.post("/window", &json!({ "handle": front.this })).map(drop)
     }
