@@ -154,6 +154,9 @@ pub enum Input {
     /// The peer is reached by another path than before, which takes so many bytes a second of blobs. `None`: as many as get
     /// through.
     Path(Option<u32>),
+    /// The reliable lane begins anew: the peer is reached by another connection, and what was on its way is lost. Blobs go
+    /// on from where they are there; nobody but the two machines hears of it.
+    Anew,
     /// The link is over. What was not at its end fails; what is kept of it comes as [`Output::Keep`].
     Closed,
     /// Time has passed: due at the latest at [`Bulk::deadline`].

@@ -100,6 +100,8 @@ struct Sending {
     bytes: usize,
     /// Through, and waits for the socket to take it.
     through: VecDeque<Item>,
+    /// It is to be disconnected.
+    leaving: bool,
 }
 
 #[derive(Clone)]
@@ -192,8 +194,21 @@ impl<S: Socket> Socket for Conditioned<S> {
                     reliable: Conditioner::new(reliable(self.conditions), self.rng.next_u64()),
                     bytes: 0,
                     through: VecDeque::new(),
+                    leaving: false,
                 };
                 self.peers.insert(*peer, sending);
+            }
+            SocketEvent::Mended(peer) => {
+                // What was held back was for the connection before.
+                let fate = self.rng.next_u64();
+                if let Some(sending) = self.peers.get_mut(peer) {
+                    sending.reliable = Conditioner::new(reliable(self.conditions), fate);
+                    sending.through.clear();
+                    sending.bytes = 0;
+                    if sending.leaving {
+                        sending.reliable.push(self.now, Item::Disconnect, 0);
+                    }
+                }
             }
             SocketEvent::Closed(peer, _) => {
                 self.peers.remove(peer);
@@ -229,9 +244,16 @@ impl<S: Socket> Socket for Conditioned<S> {
     fn disconnect(&mut self, peer: PeerId) {
         match self.peers.get_mut(&peer) {
             // Not before what was sent.
-            Some(sending) => sending.reliable.push(self.now, Item::Disconnect, 0),
+            Some(sending) => {
+                sending.leaving = true;
+                sending.reliable.push(self.now, Item::Disconnect, 0);
+            }
             None => self.socket.disconnect(peer),
         }
+    }
+
+    fn silence(&mut self, peer: PeerId, silent: bool) {
+        self.socket.silence(peer, silent);
     }
 
     fn room_command(&mut self, command: RoomCommand) {

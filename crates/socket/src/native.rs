@@ -112,6 +112,12 @@ impl Socket for NativeSocket {
                         *open = Open { attempts: [Some(attempt), before], outlets };
                     }
                 }
+                Inward::Mended(attempt, outlets) => {
+                    if let Some(open) = self.open.get_mut(&attempt.peer) {
+                        *open = Open { attempts: [Some(attempt), None], outlets };
+                        return Some(SocketEvent::Mended(attempt.peer));
+                    }
+                }
                 Inward::Received(attempt, lane, bytes, counted) => {
                     // It waits no more.
                     drop(counted);
@@ -143,6 +149,13 @@ impl Socket for NativeSocket {
         match self.commands.try_send(Command::Disconnect(peer)) {
             Ok(()) | Err(TrySendError::Closed(_)) => {}
             Err(TrySendError::Full(_)) => tracing::warn!(%peer, "too many commands at once: not disconnected"),
+        }
+    }
+
+    fn silence(&mut self, peer: PeerId, silent: bool) {
+        match self.commands.try_send(Command::Silence(peer, silent)) {
+            Ok(()) | Err(TrySendError::Closed(_)) => {}
+            Err(TrySendError::Full(_)) => tracing::warn!(%peer, "too many commands at once: its silence was not noted"),
         }
     }
 

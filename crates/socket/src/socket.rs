@@ -44,6 +44,14 @@ pub trait Socket: MaybeSend {
     /// Closes the connection to one peer, or gives up making it. [`SocketEvent::Closed`] follows on both sides.
     fn disconnect(&mut self, peer: PeerId);
 
+    /// Says that nothing is heard of a peer that is open, or that it is heard again: only who sends and awaits datagrams
+    /// all the time can know. As long as it is silent, another connection to it is looked for, where both sides are ours
+    /// and there is signaling ([`SocketConfig::mend`]); [`SocketEvent::Mended`] tells when there is one. How long that may
+    /// take is the caller's to say, by [`Self::disconnect`]. Sockets that cannot do nothing.
+    fn silence(&mut self, peer: PeerId, silent: bool) {
+        let _ = (peer, silent);
+    }
+
     /// Has signaling do something with the room, as its leader may. [`RoomEvent`]s tell what came of it. Who removes a peer
     /// says goodbye to it by [`Self::disconnect`] as well. A socket without signaling does nothing.
     fn room_command(&mut self, command: RoomCommand) {
@@ -84,6 +92,10 @@ impl<S: Socket + ?Sized> Socket for Box<S> {
         (**self).disconnect(peer);
     }
 
+    fn silence(&mut self, peer: PeerId, silent: bool) {
+        (**self).silence(peer, silent);
+    }
+
     fn room_command(&mut self, command: RoomCommand) {
         (**self).room_command(command);
     }
@@ -113,6 +125,11 @@ pub enum SocketEvent {
     Room(RoomEvent),
     /// Both lanes to the peer are open.
     Opened(PeerId),
+    /// The connection to the peer was silent or lost, and another has taken its place: after [`Socket::silence`] on one of
+    /// the two sides, or where it could be seen to be lost. What was sent before and has not come by now never does, also on
+    /// the reliable lane: that begins anew. It is so for both sides, and each side's first datagram after it is the other's
+    /// first.
+    Mended(PeerId),
     /// A datagram came. Never before [`Self::Opened`] nor after [`Self::Closed`].
     Received(PeerId, Lane, Bytes),
     /// The connection is over, or could not be made (then there was no [`Self::Opened`]).
@@ -378,6 +395,9 @@ pub struct SocketConfig {
     /// How often to try to connect with a peer. Default 2, at least 1. Where ICE has found a path, so that only loss can
     /// be to blame, two attempts more are made.
     pub handshake_attempts: u32,
+    /// Whether a connection that falls silent or is lost is replaced by another, so that a link lives through a change of
+    /// networks: see [`Socket::silence`]. Default yes. It is for [`Transport::WebRtc`].
+    pub mend: bool,
     /// Whether peers may be connected by the signaling server. It must relay, and the peer must allow it, too.
     pub relay: RelayPolicy,
     /// How long WebRTC may take before the relay is tried, if it has not failed before. Default 8 s.
@@ -401,6 +421,11 @@ impl SocketConfig {
     /// How long a path to a peer is looked for.
     pub(crate) fn search_time(&self) -> Duration {
         self.handshake_timeout * self.handshake_attempts.max(1)
+    }
+
+    /// Whether connections are replaced.
+    pub(crate) fn mends(&self) -> bool {
+        self.mend && self.transport == Transport::WebRtc
     }
 
     /// Whether the transport can do what the settings ask for.
@@ -438,6 +463,7 @@ impl Default for SocketConfig {
             external_ips: Vec::new(),
             handshake_timeout: Duration::from_millis(3500),
             handshake_attempts: 2,
+            mend: true,
             relay: RelayPolicy::Allowed,
             relay_after: Duration::from_secs(8),
             relay_retry: Duration::from_secs(15),

@@ -26,7 +26,8 @@ use coplay_proto::{
 
 use self::{
     dialer::{Dialer, Next},
-    handshake::{Handshake, MAX_CANDIDATE, Role, Stage},
+    handshake::{Handshake, Stage},
+    mark::Mark,
     reentry::Past,
     relay::{Relay, pace::Pace},
 };
@@ -38,10 +39,13 @@ use crate::{
 mod attempts;
 pub(crate) mod dialer;
 mod handshake;
+mod mark;
 mod members;
+mod mending;
 mod reentry;
 mod relay;
 mod relays;
+mod signals;
 
 /// The most peers that are connected, or being connected, at once. Signals of more are refused.
 pub(crate) const MAX_PEERS: usize = 256;
@@ -56,6 +60,13 @@ pub(crate) struct Attempt {
     pub(crate) peer: PeerId,
     /// Never the same for two attempts of one switchboard.
     pub(crate) number: u64,
+}
+
+impl Attempt {
+    /// Whether this may be the answer to it. What others say of theirs is not known.
+    fn answers(self, mark: Option<Mark>) -> bool {
+        mark.is_none_or(|mark| mark.offer == self.number)
+    }
 }
 
 /// What happened.
@@ -79,6 +90,8 @@ pub(crate) enum Input {
     Refused(Attempt, String),
     /// The consumer wants to be rid of the peer.
     Disconnect(PeerId),
+    /// The consumer hears nothing of a peer that is open, or hears it again.
+    Silence(PeerId, bool),
     /// The consumer wants something of the room.
     Command(RoomCommand),
     /// By which path the attempt's connection goes.
@@ -117,6 +130,11 @@ pub(crate) enum Output {
     Moved(Attempt),
     /// What comes by the attempt's connection may be handed out.
     Admit(Attempt),
+    /// The attempt's connection takes the place of that which carried until now, and is stopped next: datagrams go and
+    /// come by it from now on, and nothing by the other. Hand out [`SocketEvent::Mended`] and then what came by it.
+    Mended(Attempt),
+    /// The same, and it is a relay.
+    MendedByRelay(Attempt),
     /// Hand this out.
     Event(SocketEvent),
 }
@@ -143,6 +161,9 @@ pub(crate) struct Switchboard {
     /// When there is room to relay more, and who was served last.
     pump_at: Option<Duration>,
     served: PeerId,
+    /// When something came from signaling; and since when it is to prove that it is there, if it is.
+    heard: Duration,
+    doubted: Option<Duration>,
     now: Duration,
     attempts: u64,
     out: VecDeque<Output>,
@@ -182,6 +203,8 @@ impl Switchboard {
             relays: BTreeMap::new(),
             pump_at: None,
             served: PeerId::from_u128(0),
+            heard: now,
+            doubted: None,
             now,
             attempts: 0,
             out: VecDeque::new(),
@@ -196,7 +219,8 @@ impl Switchboard {
             Signaling::Up { keep_alive } | Signaling::Waiting { keep_alive } => Some(keep_alive),
             Signaling::Down { .. } | Signaling::Failed => None,
         };
-        self.peers.values().filter_map(Handshake::deadline).chain(signaling).chain(self.relays_deadline()).min()
+        let peers = self.peers.values().filter_map(Handshake::deadline).chain(self.mends_deadline());
+        peers.chain(signaling).chain(self.relays_deadline()).min()
     }
 
     pub(crate) fn poll(&mut self) -> Option<Output> {
@@ -210,12 +234,18 @@ impl Switchboard {
 
     /// Whether the attempt's connection is open, and what comes by it may be handed out.
     pub(crate) fn is_open(&self, attempt: Attempt) -> bool {
+        if self.is_mended(attempt.peer) {
+            return self.is_carrier(attempt);
+        }
         let admitted = self.live(attempt.peer).is_none_or(|relay| relay.moving.there_left);
         self.is_current(attempt) && admitted && self.peers.get(&attempt.peer).is_some_and(|it| it.stage == Stage::Open)
     }
 
     pub(crate) fn handle(&mut self, now: Duration, input: Input) {
         self.now = now;
+        if let Input::Signaller(SignallerEvent::Message(_) | SignallerEvent::Relayed(_)) = input {
+            self.heard = now;
+        }
         match input {
             Input::Signaller(SignallerEvent::Opened) => {
                 self.signaling = Signaling::Nameless { until: now + ANSWER_TIMEOUT };
@@ -224,7 +254,7 @@ impl Switchboard {
             Input::Signaller(SignallerEvent::Relayed(frame)) => self.relayed(now, frame),
             Input::Signaller(SignallerEvent::Down(down)) => self.down(now, down),
             Input::LocalDescription(attempt, signal) if self.is_current(attempt) => {
-                self.send(attempt.peer, signal);
+                self.send_description(attempt.peer, signal);
                 for candidate in self.peers.get_mut(&attempt.peer).map(Handshake::described_here).into_iter().flatten()
                 {
                     self.send(attempt.peer, Signal::IceCandidate(candidate));
@@ -245,14 +275,23 @@ impl Switchboard {
                     peer.stage = Stage::Open;
                     (peer.relay_at, peer.retry_at) = (None, None);
                     match self.live(attempt.peer).map(Relay::is_open) {
-                        None => self.event(SocketEvent::Opened(attempt.peer)),
+                        None => self.opened(attempt.peer),
                         Some(true) => self.direct_opened(now, attempt.peer),
                         // The peer may be about to relay: what becomes of that comes first.
                         Some(false) => {}
                     }
                 }
             }
-            Input::Closed(attempt) if self.is_open(attempt) => self.close(attempt.peer, CloseReason::Goodbye),
+            Input::Closed(attempt) | Input::Failed(attempt, _) if self.is_carrier(attempt) => {
+                self.carrier_lost(attempt);
+            }
+            Input::Closed(attempt) if self.is_open(attempt) => {
+                // The peer may have taken to another connection that never opened here.
+                let replaced = self.peers.get(&attempt.peer).is_some_and(|peer| peer.is_fresh(now));
+                if !replaced || !self.begin_mend(now, attempt.peer, true) {
+                    self.close(attempt.peer, CloseReason::Goodbye);
+                }
+            }
             Input::Closed(attempt) | Input::Failed(attempt, _) if self.is_leaving(attempt) => {
                 let why = "the connection was lost when it was to go over to a direct one";
                 self.close(attempt.peer, CloseReason::Failed(why.into()));
@@ -260,6 +299,10 @@ impl Switchboard {
             // A connection that the peer closed before it opened here may be made anew by the peer.
             Input::Closed(attempt) => self.attempt_failed(now, attempt, "the peer closed it"),
             Input::Failed(attempt, why) if self.is_open(attempt) => {
+                if self.begin_mend(now, attempt.peer, true) {
+                    tracing::debug!(peer = %attempt.peer, why, "a connection was lost");
+                    return self.elapsed(now);
+                }
                 self.close(attempt.peer, CloseReason::Failed(format!("the connection was lost: {why}")));
             }
             Input::Failed(attempt, why) => {
@@ -268,7 +311,9 @@ impl Switchboard {
                 }
                 self.attempt_failed(now, attempt, &why);
             }
-            Input::Refused(attempt, why) if self.is_current(attempt) && self.live(attempt.peer).is_some() => {
+            Input::Refused(attempt, why)
+                if self.is_current(attempt) && (self.live(attempt.peer).is_some() || self.is_mended(attempt.peer)) =>
+            {
                 self.attempt_failed(now, attempt, &why);
             }
             Input::Refused(attempt, why) if self.is_current(attempt) => {
@@ -278,6 +323,7 @@ impl Switchboard {
             Input::Path(attempt, kind) => self.path_found(attempt, kind),
             Input::Drained(attempt) => self.drained(now, attempt),
             Input::Disconnect(peer) => self.close(peer, CloseReason::Local),
+            Input::Silence(peer, silent) => self.silence(now, peer, silent),
             Input::Command(command) => match self.signaling {
                 Signaling::Up { .. } => self.out.push_back(Output::Send(ClientMessage::Room(command))),
                 _ => self.event(SocketEvent::Room(RoomEvent::Unsent(command))),
@@ -310,6 +356,7 @@ impl Switchboard {
                 _ => {}
             }
         }
+        self.mends_elapsed(now);
         self.relays_elapsed(now);
         match self.signaling {
             // Who was matched with others does not look for new ones because its connection was lost.
@@ -317,7 +364,8 @@ impl Switchboard {
                 self.fail(SocketError::Refused(SignalError::SeatGone));
             }
             Signaling::Down { again } if again <= now && self.may_dial() => {
-                self.signaling = Signaling::Dialled { until: now + ANSWER_TIMEOUT };
+                let patience = if self.is_mending() { mending::ANSWER } else { ANSWER_TIMEOUT };
+                self.signaling = Signaling::Dialled { until: now + patience };
                 self.event(SocketEvent::Signaling(SignalingState::Connecting));
                 let dial = self.dial();
                 self.out.push_back(Output::Dial(dial));
@@ -471,77 +519,9 @@ impl Switchboard {
         }
     }
 
-    fn signal(&mut self, now: Duration, from: PeerId, signal: Signal) {
-        self.meet(from);
-        let known = self.peers.get(&from);
-        match signal {
-            _ if known.is_none() && self.is_led_by_former() => {
-                tracing::debug!(peer = %from, "refused a signal from a peer that another is to be connected with");
-            }
-            // Signaling named the peer new to us, so the offer is ours to make.
-            Signal::Offer(_) if known.is_some_and(|peer| peer.role == Role::Offers) => {
-                tracing::debug!(peer = %from, "refused an offer from a peer that was to wait for ours");
-            }
-            Signal::Answer(_) if known.is_none_or(|peer| peer.awaits_answer().is_none()) => {
-                tracing::debug!(peer = %from, "refused an answer that nothing was asked for");
-            }
-            Signal::Offer(ref sdp) | Signal::Answer(ref sdp) if let Err(why) = handshake::check(sdp) => {
-                self.refuse(from, why);
-            }
-            Signal::Offer(_) if self.config.relay == RelayPolicy::Only => {
-                // By what the peer asks for, there is no connection here; but there is the relay.
-                if known.is_none() && self.has_room(from) {
-                    self.peers.insert(from, Handshake::new(Role::Answers, now, &self.config));
-                    if !self.start_relay(now, from) {
-                        self.give_up(now, from);
-                    }
-                }
-            }
-            Signal::IceCandidate(_) if self.config.relay == RelayPolicy::Only => {}
-            Signal::Offer(_) => {
-                // One that is still relayed to had no luck with the one before.
-                let relayed = self.live(from).is_some_and(|relay| !relay.moving.leaving);
-                if !relayed && known.is_some_and(|peer| peer.stage == Stage::Open) {
-                    // It only offers again if the connection did not open, or ended, on its side.
-                    self.close(from, CloseReason::Failed("the peer connects anew".into()));
-                }
-                if !self.peers.contains_key(&from) {
-                    if !self.has_room(from) {
-                        return;
-                    }
-                    self.peers.insert(from, Handshake::new(Role::Answers, now, &self.config));
-                }
-                let attempt = self.start(now, from, false);
-                self.describe(attempt, signal);
-            }
-            Signal::Answer(_) => {
-                if let Some(attempt) = known.and_then(Handshake::awaits_answer) {
-                    self.describe(attempt, signal);
-                }
-            }
-            Signal::IceCandidate(candidate) if candidate.len() > MAX_CANDIDATE => {
-                tracing::debug!(peer = %from, "refused a candidate that is too long");
-            }
-            Signal::IceCandidate(candidate) => {
-                if known.is_none() {
-                    // It overtook its offer. Kept for as long as an attempt may take.
-                    if !self.has_room(from) {
-                        return;
-                    }
-                    self.peers.insert(from, Handshake::new(Role::Answers, now, &self.config));
-                }
-                if let Some(peer) = self.peers.get_mut(&from)
-                    && let Some((attempt, candidate)) = peer.candidate(candidate)
-                {
-                    self.out.push_back(Output::Candidate(attempt, candidate));
-                }
-            }
-        }
-    }
-
     fn close(&mut self, peer: PeerId, reason: CloseReason) {
         let Some(handshake) = self.peers.get(&peer) else { return };
-        let open = handshake.stage == Stage::Open || self.live(peer).is_some_and(Relay::is_open);
+        let open = handshake.is_linked() || self.live(peer).is_some_and(Relay::is_open);
         let code = handshake.cause(self.config.ice_transport_policy, self.has_turn()).code();
         let failed = matches!(reason, CloseReason::Failed(_) | CloseReason::NoPath(_)) && !open && !handshake.reported;
         self.forget(peer, Some(&reason));
@@ -553,29 +533,31 @@ impl Switchboard {
     }
 
     fn forget(&mut self, peer: PeerId, reason: Option<&CloseReason>) {
-        if let Some(attempt) = self.peers.remove(&peer).and_then(|peer| peer.attempt) {
-            self.out.push_back(Output::Stop(attempt));
+        if let Some(handshake) = self.peers.remove(&peer) {
+            let carrier = handshake.mend.and_then(|mend| mend.carrier);
+            self.out.extend(handshake.attempt.into_iter().chain(carrier).map(Output::Stop));
         }
         self.part(peer, reason);
+    }
+
+    /// Both channels are open of the connection that is to carry the peer.
+    fn opened(&mut self, peer: PeerId) {
+        let Some(handshake) = self.peers.get_mut(&peer) else { return };
+        if handshake.mend.is_some() {
+            return self.mended(peer);
+        }
+        handshake.link_begins();
+        self.event(SocketEvent::Opened(peer));
+    }
+
+    /// Whether another connection is looked for, below a link that is open.
+    fn is_mended(&self, peer: PeerId) -> bool {
+        self.peers.get(&peer).is_some_and(|peer| peer.mend.is_some())
     }
 
     /// Whether the attempt is taking over from a relay: neither can be done without.
     fn is_leaving(&self, attempt: Attempt) -> bool {
         self.is_current(attempt) && self.live(attempt.peer).is_some_and(|relay| relay.moving.leaving)
-    }
-
-    fn has_room(&self, peer: PeerId) -> bool {
-        let room = self.peers.len() < MAX_PEERS;
-        if !room {
-            tracing::warn!(%peer, "refused a peer: {MAX_PEERS} are connected");
-        }
-        room
-    }
-
-    fn send(&mut self, receiver: PeerId, data: Signal) {
-        if matches!(self.signaling, Signaling::Up { .. }) {
-            self.out.push_back(Output::Send(ClientMessage::Signal { receiver, data }));
-        }
     }
 
     fn event(&mut self, event: SocketEvent) {

@@ -4,7 +4,7 @@
 //! whoever polls there, polls where bytes arrive. What is to be done is the [`Switchboard`]'s to say.
 
 use std::{
-    collections::{BTreeMap, VecDeque, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
     rc::Rc,
     time::Duration,
 };
@@ -58,6 +58,10 @@ struct Browser {
     signaller: Box<dyn Signaller>,
     inbox: Rc<Inbox>,
     peers: BTreeMap<PeerId, Connection>,
+    /// The attempts before those, which carry until these are open: see `switchboard::mending`.
+    before: BTreeMap<Attempt, Connection>,
+    /// To whom another connection goes, and the caller was not told yet: what it sends may be for the one before.
+    untold: BTreeSet<PeerId>,
     relays: Relays,
     /// To be handed out: what one happening led to.
     events: VecDeque<SocketEvent>,
@@ -89,6 +93,8 @@ impl Browser {
             signaller,
             inbox,
             peers: BTreeMap::new(),
+            before: BTreeMap::new(),
+            untold: BTreeSet::new(),
             relays: Relays::default(),
             events: VecDeque::new(),
             measure_at: None,
@@ -106,6 +112,9 @@ impl Browser {
         }
         loop {
             if let Some(event) = self.events.pop_front() {
+                if let SocketEvent::Mended(peer) | SocketEvent::Closed(peer, _) = &event {
+                    self.untold.remove(peer);
+                }
                 return Some(event);
             }
             if let Some(event) = self.signaller.poll() {
@@ -138,7 +147,7 @@ impl Browser {
             Happening::Received(attempt, lane, bytes) => self.received(now, attempt, lane, bytes),
             Happening::Pair(attempt, pair) => {
                 let kind = pair.kind;
-                if let Some(peer) = attempt_of(&mut self.peers, attempt) {
+                if let Some(peer) = self.connection(attempt) {
                     peer.measured(pair);
                     self.tell(now, Input::Path(attempt, kind));
                 }
@@ -150,8 +159,9 @@ impl Browser {
     fn received(&mut self, now: Duration, attempt: Attempt, lane: Lane, bytes: Bytes) {
         // The browser may say what came on one channel before it says that the other one is open.
         self.open(now, attempt);
-        let Some(peer) = attempt_of(&mut self.peers, attempt) else { return };
-        if self.switchboard.is_open(attempt) {
+        let is_open = self.switchboard.is_open(attempt);
+        let Some(peer) = self.connection(attempt) else { return };
+        if is_open {
             peer.received(&bytes);
             self.events.push_back(SocketEvent::Received(attempt.peer, lane, bytes));
         } else if peer.is_open() {
@@ -186,9 +196,9 @@ impl Browser {
             Output::Start { attempt, ice_servers, offer } => {
                 match Connection::start(&self.inbox, attempt, &ice_servers, &self.config, offer) {
                     Ok(peer) => {
-                        if let Some(old) = self.peers.insert(attempt.peer, peer) {
-                            old.close();
-                        }
+                        // One that came to nothing was stopped before.
+                        let before = self.peers.insert(attempt.peer, peer);
+                        self.before.extend(before.map(|before| (before.attempt(), before)));
                     }
                     Err(why) => self.inbox.push(Happening::Switchboard(Input::Failed(attempt, why))),
                 }
@@ -208,6 +218,8 @@ impl Browser {
                     && entry.get().attempt() == attempt
                 {
                     entry.remove().close();
+                } else if let Some(before) = self.before.remove(&attempt) {
+                    before.close();
                 }
                 self.relays.stop(attempt);
             }
@@ -236,6 +248,24 @@ impl Browser {
                     self.measure_at.get_or_insert(now + MEASURE);
                 }
             }
+            Output::Mended(attempt) => {
+                self.untold.insert(attempt.peer);
+                self.events.push_back(SocketEvent::Mended(attempt.peer));
+                let before = self.before.values().find(|before| before.attempt().peer == attempt.peer);
+                let (sent, received) = before.map_or((0, 0), Connection::traffic);
+                if let Some(peer) = attempt_of(&mut self.peers, attempt) {
+                    peer.go_on_from(sent, received);
+                    peer.measure(&self.inbox);
+                    let held = peer.early().into_iter();
+                    self.events.extend(held.map(|(lane, bytes)| SocketEvent::Received(attempt.peer, lane, bytes)));
+                }
+                self.measure_at.get_or_insert(now + MEASURE);
+            }
+            Output::MendedByRelay(attempt) => {
+                self.untold.insert(attempt.peer);
+                self.relays.open(attempt);
+                self.events.push_back(SocketEvent::Mended(attempt.peer));
+            }
             Output::Event(SocketEvent::Opened(id)) => {
                 self.events.push_back(SocketEvent::Opened(id));
                 if let Some(peer) = self.peers.get_mut(&id) {
@@ -249,8 +279,21 @@ impl Browser {
         }
     }
 
+    /// The connection of an attempt that counts, or of one before that still carries.
+    fn connection(&mut self, attempt: Attempt) -> Option<&mut Connection> {
+        attempt_of(&mut self.peers, attempt).or_else(|| self.before.get_mut(&attempt))
+    }
+
+    /// The connection that carries the peer.
+    fn carrying(&self, peer: PeerId) -> Option<&Connection> {
+        let before = self.before.values().filter(|before| before.attempt().peer == peer);
+        let mut all = self.peers.get(&peer).into_iter().chain(before);
+        all.find(|peer| self.switchboard.may_send(peer.attempt()))
+    }
+
     fn measure(&mut self, now: Duration) {
-        let mut open = self.peers.values().filter(|peer| self.switchboard.is_open(peer.attempt())).peekable();
+        let all = self.peers.values().chain(self.before.values());
+        let mut open = all.filter(|peer| self.switchboard.is_open(peer.attempt())).peekable();
         self.measure_at = open.peek().map(|_| now + MEASURE);
         open.for_each(|peer| peer.measure(&self.inbox));
     }
@@ -263,6 +306,9 @@ impl Socket for Browser {
 
     fn send(&mut self, peer: PeerId, lane: Lane, bytes: Bytes) -> Result<(), SendError> {
         SendError::check(lane, bytes.len())?;
+        if lane == Lane::Reliable && self.untold.contains(&peer) {
+            return Err(SendError::Full);
+        }
         if let Some(relay) = self.relays.carrying(peer) {
             let length = bytes.len();
             return self.inbox.clone().quietly(|| {
@@ -275,7 +321,9 @@ impl Socket for Browser {
                 Ok(())
             });
         }
-        let peer = self.peers.get_mut(&peer).filter(|peer| self.switchboard.may_send(peer.attempt()));
+        let before = self.before.values_mut().filter(|before| before.attempt().peer == peer);
+        let mut all = self.peers.get_mut(&peer).into_iter().chain(before);
+        let peer = all.find(|peer| self.switchboard.may_send(peer.attempt()));
         peer.ok_or(SendError::UnknownPeer)?.send(lane, &bytes)
     }
 
@@ -283,12 +331,17 @@ impl Socket for Browser {
         match self.relays.carrying(peer) {
             // It says when it is full.
             Some(_) => 0,
-            None => self.peers.get(&peer).map_or(0, Connection::buffered),
+            None => self.carrying(peer).map_or(0, Connection::buffered),
         }
     }
 
     fn disconnect(&mut self, peer: PeerId) {
         self.inbox.clone().quietly(|| self.tell(now(), Input::Disconnect(peer)));
+        self.inbox.wake_soon();
+    }
+
+    fn silence(&mut self, peer: PeerId, silent: bool) {
+        self.inbox.clone().quietly(|| self.tell(now(), Input::Silence(peer, silent)));
         self.inbox.wake_soon();
     }
 
@@ -300,7 +353,7 @@ impl Socket for Browser {
     fn path(&self, peer: PeerId) -> Option<Path> {
         match self.relays.carrying(peer) {
             Some(relay) => self.relays.path(peer, self.switchboard.relay_rtt(relay)),
-            None => self.peers.get(&peer)?.path(),
+            None => self.carrying(peer)?.path(),
         }
     }
 
@@ -318,7 +371,8 @@ impl Drop for Browser {
                 self.signaller.relay(frame);
             }
         }
-        for peer in std::mem::take(&mut self.peers).into_values() {
+        let before = std::mem::take(&mut self.before).into_values();
+        for peer in std::mem::take(&mut self.peers).into_values().chain(before) {
             peer.close();
         }
     }

@@ -198,7 +198,7 @@ async fn a_host_leads_again_though_a_newcomer_and_a_guest_were_quicker() {
     until("the other end", &mut two, |[host, _]| host.is_open(guest_id)).await;
 
     for wire in &wires {
-        wire.shut(true);
+        wire.block(true);
     }
     drop(first);
     let _second = server(at, Timing::default());
@@ -208,9 +208,9 @@ async fn a_host_leads_again_though_a_newcomer_and_a_guest_were_quicker() {
     let stranger_id = stranger.entered().expect("just now").me;
     let [host, guest] = two;
     let mut three = [host, guest, stranger];
-    wires[1].shut(false);
+    wires[1].block(false);
     until("the guest", &mut three, |[_, guest, _]| guest.is_back()).await;
-    wires[0].shut(false);
+    wires[0].block(false);
     until("the host", &mut three, |[host, _, stranger]| host.is_open(stranger_id) && stranger.is_open(host_id)).await;
     let again = Leader { peer: host_id, term: Term(2) };
     until("the leader", &mut three, |three| three.iter().all(|player| player.leaders().contains(&again))).await;

@@ -33,6 +33,13 @@ pub(crate) const FLAGS: [&str; 17] = [
     "--autoplay-policy=no-user-gesture-required",
 ];
 
+/// Those of them that keep a page awake which nobody looks at.
+pub(crate) const AWAKE: [&str; 3] = [
+    "--disable-background-timer-throttling",
+    "--disable-backgrounding-occluded-windows",
+    "--disable-renderer-backgrounding",
+];
+
 /// Which browser. Chromium is what is used where nobody asks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Browser {

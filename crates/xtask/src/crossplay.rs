@@ -1,6 +1,7 @@
 //! How native peers and pages in real browsers play one match over real WebRTC, and what is measured of it.
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::TcpListener,
     path::{Path, PathBuf},
@@ -19,6 +20,7 @@ use self::{desk::Desk, report::Report};
 
 mod desk;
 mod matches;
+mod memory;
 mod report;
 #[path = "../../../tests/src/crossplay.rs"]
 #[allow(dead_code, unreachable_pub, reason = "public for the peers, who use the other half of it")]
@@ -63,13 +65,16 @@ pub(crate) struct Options {
     /// Play only this match.
     #[arg(long, value_enum)]
     only: Option<Match>,
+    /// How many percent of what each peer sends are lost, by the conditioner.
+    #[arg(long, default_value_t = 0)]
+    loss: u32,
 }
 
 impl Options {
     /// All matches on this server, as long as `--seconds` says by default.
     pub(crate) fn on(server: Server) -> Self {
         let (transport, browser) = (Transport::Webrtc, Browser::default());
-        Self { json: None, seconds: SECONDS, server, transport, native: None, web: PAGES, browser, only: None }
+        Self { json: None, seconds: SECONDS, server, transport, native: None, web: PAGES, browser, only: None, loss: 0 }
     }
 
     /// One match of peers that connect by `matchbox_socket`.
@@ -80,6 +85,12 @@ impl Options {
     /// One match with pages in Firefox.
     pub(crate) fn in_firefox() -> Self {
         Self { browser: Browser::Firefox, only: Some(Match::Mesh), ..Self::on(Server::Coplay) }
+    }
+
+    /// One match that is played for long, on a bad path.
+    pub(crate) fn long(minutes: u32, loss: u32, native: usize, web: usize, json: Option<PathBuf>) -> Self {
+        let only = Some(Match::Mesh);
+        Self { seconds: minutes * 60, loss, native: Some(native), web, json, only, ..Self::on(Server::Coplay) }
     }
 
     /// One short match.
@@ -135,6 +146,11 @@ impl Match {
 
 /// Plays the matches; an error unless every world converged and every event came once and in order.
 pub(crate) fn crossplay(options: &Options) -> Result {
+    measured(options).map(drop)
+}
+
+/// The same; how much memory each peer of the last match took, at equal distances of time.
+pub(crate) fn measured(options: &Options) -> Result<BTreeMap<String, Vec<f64>>> {
     let all_our_own = options.server == Server::Coplay && options.transport == Transport::Webrtc;
     let matches: &[_] = match &options.only {
         Some(only) => std::slice::from_ref(only),
@@ -163,6 +179,7 @@ pub(crate) fn crossplay(options: &Options) -> Result {
             web,
             browser: options.browser,
             seconds: options.seconds,
+            loss: options.loss,
             signaling: format!("ws://127.0.0.1:{port}"),
             program: programs.join(format!("{PEER}{}", std::env::consts::EXE_SUFFIX)),
             place: place.join(title(kind).replace(' ', "-")),
@@ -184,7 +201,8 @@ pub(crate) fn crossplay(options: &Options) -> Result {
     if let Err(verdict) = report.verdict() {
         failed.push(verdict);
     }
-    if failed.is_empty() { Ok(()) } else { Err(failed.join("\n")) }
+    let memory = report.runs.last().map(|run| run.memory().clone()).unwrap_or_default();
+    if failed.is_empty() { Ok(memory) } else { Err(failed.join("\n")) }
 }
 
 fn title(kind: Match) -> String {

@@ -12,6 +12,7 @@ mod browser;
 mod ci;
 mod crossplay;
 mod interrupt;
+mod life;
 mod lobby;
 mod native;
 mod packages;
@@ -20,6 +21,7 @@ mod play;
 mod run;
 mod shot;
 mod site;
+mod soak;
 mod template;
 mod test;
 mod tools;
@@ -45,6 +47,10 @@ enum Command {
     Ci,
     /// Play matches of native peers and real browsers, and measure them.
     Crossplay(crossplay::Options),
+    /// Test what becomes of links when processes die or stop, networks change and signaling breaks; the long ones, too.
+    Life(life::Options),
+    /// Play one match for long at loss, and look whether events are lost or memory grows.
+    Soak(soak::Options),
     /// Play through the menu of the arena, in two real browsers and natively: the public list, passwords, quick match.
     Lobby,
     /// Check that each crate stands only on what it may stand on.
@@ -70,6 +76,8 @@ fn main() -> ExitCode {
         Command::Test(options) => test::test(&options),
         Command::Ci => ci::ci(),
         Command::Crossplay(options) => crossplay::crossplay(&options),
+        Command::Life(options) => life::life(&options),
+        Command::Soak(options) => soak::soak(&options),
         Command::Lobby => lobby::lobby(),
         Command::Boundaries => boundaries::boundaries(),
         Command::Setup => tools::setup(),

@@ -102,6 +102,11 @@ impl Running {
         told.map_err(|error| format!("{} cannot be told {line}: {error}{}", self.name, self.last_words()))
     }
 
+    /// Of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// An error if the program has ended, with the last that it said.
     pub(crate) fn check(&mut self) -> Result {
         match self.child.try_wait() {

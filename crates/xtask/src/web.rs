@@ -46,16 +46,30 @@ pub(crate) fn build_in(dir: &Path, packages: &[&str], bin: &str, profile: Profil
     let mut command = toolchain.cargo("build");
     command.args(packages).args(["--bin", bin, "--profile", profile.name()]);
     run(command.current_dir(dir).env("CARGO_TARGET_DIR", target()?))?;
-    let built = target()?.join(wasm::TARGET).join(profile.name()).join(format!("{bin}.wasm"));
-    let page = target()?.join("pages").join(profile.name()).join(bin);
+    let built = target()?.join(wasm::TARGET).join(profile.name());
+    page(&bindgen, &built.join(format!("{bin}.wasm")), bin, profile, &dir.join(index))
+}
+
+/// The same for an example of one of our crates, in a folder with its page.
+pub(crate) fn build_example(package: &str, example: &str, folder: &Path) -> Result<PathBuf> {
+    let (profile, bindgen) = (Profile::Web, tools::wasm_bindgen("wasm-bindgen")?);
+    let mut command = wasm::Toolchain::ready()?.cargo("build");
+    run(command.args(["-p", package, "--example", example, "--profile", profile.name()]))?;
+    let built = target()?.join(wasm::TARGET).join(profile.name()).join("examples");
+    page(&bindgen, &built.join(format!("{example}.wasm")), example, profile, &root().join(folder).join("index.html"))
+}
+
+/// Puts what was built and the page around it in a folder.
+fn page(bindgen: &Path, built: &Path, name: &str, profile: Profile, index: &Path) -> Result<PathBuf> {
+    let page = target()?.join("pages").join(profile.name()).join(name);
     make_dir(&page)?;
-    if !is_newer(&page.join("game_bg.wasm"), &built) {
+    if !is_newer(&page.join("game_bg.wasm"), built) {
         let mut command = Command::new(bindgen);
         command.args(["--target", "web", "--no-typescript", "--out-name", "game", "--out-dir"]);
-        run(command.arg(&page).arg(&built))?;
+        run(command.arg(&page).arg(built))?;
     }
     let to = page.join("index.html");
-    fs::copy(dir.join(index), &to).map_err(|error| format!("cannot write {}: {error}", to.display()))?;
+    fs::copy(index, &to).map_err(|error| format!("cannot write {}: {error}", to.display()))?;
     Ok(page)
 }
 

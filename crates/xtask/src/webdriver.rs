@@ -31,6 +31,12 @@ pub(crate) struct Driver {
     process: Running,
 }
 
+/// A tab in front of a page's.
+pub(crate) struct Front {
+    /// The handle of what is behind it.
+    this: Value,
+}
+
 /// A page in a browser of its own.
 pub(crate) struct Page<'a> {
     driver: &'a Driver,
@@ -61,12 +67,24 @@ impl Driver {
 
     /// Opens a page in a new browser, headless, as a new person.
     pub(crate) fn open(&self, name: &str, url: &str, place: &Path) -> Result<Page<'_>> {
+        self.open_with(name, url, place, |_| true)
+    }
+
+    /// The same in a browser that holds pages back which nobody looks at, as people's browsers do.
+    pub(crate) fn open_drowsy(&self, name: &str, url: &str, place: &Path) -> Result<Page<'_>> {
+        self.open_with(name, url, place, |flag| !browser::AWAKE.contains(&flag))
+    }
+
+    fn open_with(&self, name: &str, url: &str, place: &Path, wanted: impl Fn(&str) -> bool) -> Result<Page<'_>> {
         let profile = browser::new_profile(name, place)?;
         // Small: where software draws, that is most of what it takes.
         let more = ["--headless", "--window-size=480,320"].map(str::to_owned);
         let more = more.into_iter().chain([format!("--user-data-dir={}", profile.display())]);
-        let arguments: Vec<_> = browser::FLAGS.iter().map(ToString::to_string).chain(more).collect();
-        let options = json!({ "args": arguments, "binary": tools::chromium()? });
+        let flags = browser::FLAGS.iter().filter(|flag| wanted(flag));
+        let arguments: Vec<_> = flags.map(ToString::to_string).chain(more).collect();
+        // Nor does the driver say what is not wanted.
+        let without: Vec<_> = browser::AWAKE.iter().filter(|flag| !wanted(flag)).map(|flag| &flag[2..]).collect();
+        let options = json!({ "args": arguments, "excludeSwitches": without, "binary": tools::chromium()? });
         let capabilities = json!({ "capabilities": { "alwaysMatch": { "goog:chromeOptions": options } } });
         let value = self.post("/session", &capabilities)?;
         let session = value["sessionId"].as_str().ok_or_else(|| format!("no session: {value}"))?.to_owned();
@@ -110,6 +128,28 @@ impl Page<'_> {
     /// What JavaScript says.
     pub(crate) fn run(&self, script: &str) -> Result<Value> {
         self.post("/execute/sync", &json!({ "script": script, "args": [] }))
+    }
+
+    /// Opens another tab in front of it. Until that is closed, this one cannot be asked for anything: the driver shows what
+    /// it speaks with.
+    pub(crate) fn hide(&self) -> Result<Front> {
+        let this = self.driver.get(&format!("/session/{}/window", self.session))?;
+        let other = self.post("/window/new", &json!({ "type": "tab" }))?;
+        self.post("/window", &json!({ "handle": other["handle"] }))?;
+        self.post("/url", &json!({ "url": "about:blank" }))?;
+        Ok(Front { this })
+    }
+
+    /// Closes the tab in front of it.
+    pub(crate) fn show(&self, front: &Front) -> Result {
+        self.close()?;
+        self.post("/window", &json!({ "handle": front.this })).map(drop)
+    }
+
+    /// Closes the tab, as by its cross.
+    pub(crate) fn close(&self) -> Result {
+        let answer = self.driver.agent.delete(format!("{}/session/{}/window", self.driver.url, self.session)).call();
+        value(answer.map_err(|error| format!("the page of {}: {error}", self.name))?).map(drop)
     }
 
     /// What is read out to who cannot see the page.

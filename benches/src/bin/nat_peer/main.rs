@@ -129,7 +129,11 @@ impl Peer {
                 self.other = None;
             }
             SocketEvent::Failed(error) => say("failed", json!({ "reason": error.to_string() })),
-            SocketEvent::Received(..) | SocketEvent::Leader(_) | SocketEvent::Room(_) | SocketEvent::Signaling(_) => {}
+            SocketEvent::Received(..)
+            | SocketEvent::Leader(_)
+            | SocketEvent::Room(_)
+            | SocketEvent::Signaling(_)
+            | SocketEvent::Mended(_) => {}
         }
     }
 

@@ -1,7 +1,7 @@
 //! What comes from the peer: offers within limits, chunks in their order, and whether the whole is what was offered.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -13,6 +13,8 @@ use super::{
     wire::{End, Message},
 };
 
+/// How many ends are remembered: of more blobs than a peer has under way.
+const ENDS: usize = 256;
 /// What is first set aside for a blob. What an offer says of its size is only believed as far as bytes come.
 const FIRST_RESERVED: usize = 64 * 1024;
 
@@ -26,6 +28,11 @@ pub(super) struct Incoming {
     next: u64,
     /// The facts that the game has not taken yet, in their order.
     untaken: VecDeque<Untaken>,
+    /// How those ended that ended last: the peer asks if it has not heard of it.
+    ends: VecDeque<(u64, End)>,
+    /// Since the lane began anew, until the peer has said what there is: of which blobs nothing was said yet. Nothing is
+    /// said of them either, for that would cross what the peer says.
+    unsure: Option<BTreeSet<u64>>,
 }
 
 #[derive(Debug)]
@@ -62,7 +69,7 @@ struct Untaken {
 impl Incoming {
     pub(super) fn new(config: BulkConfig) -> Self {
         let config = BulkConfig { receive_window: config.receive_window.max(MAX_MESSAGE), ..config };
-        Self { config, items: BTreeMap::new(), next: 0, untaken: VecDeque::new() }
+        Self { config, items: BTreeMap::new(), next: 0, untaken: VecDeque::new(), ends: VecDeque::new(), unsure: None }
     }
 
     /// The peer would send a blob.
@@ -82,7 +89,7 @@ impl Incoming {
             self.fact(Fact::Offered(offer), said);
             return Ok(());
         };
-        said.say(Message::End { number, end: End::Refused(refusal) });
+        self.say_end(number, End::Refused(refusal), said);
         Ok(())
     }
 
@@ -100,7 +107,9 @@ impl Incoming {
         let mut receiving =
             Receiving { key, size, hasher, received, bytes, taken: received, limit: 0, owed: false, progress: now };
         receiving.limit = receiving.far(self.config.receive_window);
-        said.say(Message::Accept { number, offset: received, limit: receiving.limit });
+        if !self.is_unsure(number) {
+            said.say(Message::Accept { number, offset: received, limit: receiving.limit });
+        }
         said.fact(Fact::Progress { blob: BlobId::In(number), bytes: received, size });
         self.items.insert(number, Item::Receiving(receiving));
         self.finish(number, said);
@@ -113,7 +122,7 @@ impl Incoming {
             Some(Item::Receiving(_)) => End::Cancelled,
             Some(Item::Ended) | None => return,
         };
-        said.say(Message::End { number, end });
+        self.say_end(number, end, said);
         self.end(number, Fact::Failed { blob: BlobId::In(number), failure: Failure::Cancelled }, said);
     }
 
@@ -204,13 +213,71 @@ impl Incoming {
     /// What the peer is to be told of what is here.
     pub(super) fn report(&mut self) -> Option<Message> {
         let window = self.config.receive_window;
-        self.items.iter_mut().find_map(|(&number, item)| {
+        let unsure = self.unsure.as_ref();
+        let sure = |number: &u64| unsure.is_none_or(|unsure| !unsure.contains(number));
+        self.items.iter_mut().filter(|(number, _)| sure(number)).find_map(|(&number, item)| {
             let Item::Receiving(receiving) = item else { return None };
             core::mem::take(&mut receiving.owed).then(|| {
                 receiving.limit = receiving.far(window).max(receiving.limit);
                 Message::Report { number, received: receiving.received, limit: receiving.limit }
             })
         })
+    }
+
+    /// What was said is lost, and what was heard may not be all.
+    pub(super) fn anew(&mut self) {
+        let open = self.items.iter().filter(|(_, item)| !matches!(item, Item::Ended)).map(|(&number, _)| number);
+        self.unsure = Some(open.collect());
+    }
+
+    /// The peer says that there is still this one, which it offered before.
+    pub(super) fn offered_again(&mut self, offer: Offer, said: &mut Said) -> Result<(), &'static str> {
+        let number = offer.number;
+        // It may be that here, nothing of the link had come before.
+        if number >= self.next {
+            return self.offered(offer, said);
+        }
+        let Some(unsure) = &mut self.unsure else { return Err("a blob is offered again though nothing was lost") };
+        unsure.remove(&number);
+        let window = self.config.receive_window;
+        match self.items.get_mut(&number) {
+            Some(Item::Offered(known)) if *known == offer => {}
+            Some(Item::Receiving(receiving)) if receiving.key == Key::from(&offer) => {
+                receiving.limit = receiving.far(window).max(receiving.limit);
+                receiving.owed = false;
+                let (offset, limit) = (receiving.received, receiving.limit);
+                said.say(Message::Accept { number, offset, limit });
+            }
+            Some(Item::Offered(_) | Item::Receiving(_)) => return Err("a blob is offered again as another"),
+            Some(Item::Ended) | None => {
+                let known = self.ends.iter().find(|(of, _)| *of == number).map(|(_, end)| *end);
+                said.say(Message::End { number, end: known.unwrap_or(End::Cancelled) });
+            }
+        }
+        Ok(())
+    }
+
+    /// The peer has said again what there is below this number.
+    pub(super) fn rest(&mut self, number: u64, said: &mut Said) {
+        let unsure = self.unsure.take().into_iter().flatten();
+        for gone in unsure.filter(|gone| *gone < number) {
+            // It may have ended here meanwhile.
+            if let Some(Item::Offered(_) | Item::Receiving(_)) = self.items.get(&gone) {
+                self.end(gone, Fact::Failed { blob: BlobId::In(gone), failure: Failure::CancelledByPeer }, said);
+            }
+        }
+    }
+
+    fn is_unsure(&self, number: u64) -> bool {
+        self.unsure.as_ref().is_some_and(|unsure| unsure.contains(&number))
+    }
+
+    fn say_end(&mut self, number: u64, end: End, said: &mut Said) {
+        if self.ends.len() >= ENDS {
+            self.ends.pop_front();
+        }
+        self.ends.push_back((number, end));
+        said.say(Message::End { number, end });
     }
 
     /// The link is over.
@@ -241,7 +308,7 @@ impl Incoming {
             true => (End::Received, Fact::Received { number, bytes }),
             false => (End::Damaged, Fact::Failed { blob: BlobId::In(number), failure: Failure::Damaged }),
         };
-        said.say(Message::End { number, end });
+        self.say_end(number, end, said);
         self.end(number, fact, said);
     }
 

@@ -19,7 +19,8 @@ const MAX_ANSWERS: usize = 1024;
 ///
 /// After each [`handle`](Self::handle), or after all of those of a turn, drain [`poll`](Self::poll), and then
 /// [`transmit`](Self::transmit) as far as the socket has room; call again at [`deadline`](Self::deadline) at the latest. What
-/// is transmitted must arrive once and in order, or not at all: the link is over then, and [`Input::Closed`] is due.
+/// is transmitted must arrive once and in order, or not at all: then [`Input::Anew`] is due on both sides, or
+/// [`Input::Closed`] if the link is over.
 #[derive(Debug)]
 pub struct Bulk {
     now: Duration,
@@ -103,6 +104,11 @@ impl Bulk {
             Input::Cancel(BlobId::Out(number)) => self.outgoing.cancel(now, number, said),
             Input::Taken(facts) => self.incoming.taken(facts),
             Input::Path(pace) => self.outgoing.window.renew(now, pace),
+            Input::Anew => {
+                said.messages.clear();
+                self.outgoing.anew(now, said);
+                self.incoming.anew();
+            }
             Input::Closed => self.close(),
             Input::Elapsed => self.outgoing.advance(now, said),
         }
@@ -157,6 +163,11 @@ impl Bulk {
             Message::Offer(offer) => self.incoming.offered(offer, said),
             Message::Chunk { number, bytes } => self.incoming.chunk(now, number, bytes, said),
             Message::Withdraw { number, unreadable } => self.incoming.withdrawn(number, unreadable, said),
+            Message::Again(offer) => self.incoming.offered_again(offer, said),
+            Message::Rest { number } => {
+                self.incoming.rest(number, said);
+                Ok(())
+            }
             Message::Accept { number, offset, limit } => self.outgoing.accepted(now, number, offset, limit, said),
             Message::Report { number, received, limit } => self.outgoing.reported(now, number, received, limit, said),
             Message::End { number, end } => self.outgoing.ended(now, number, end, said),

@@ -47,6 +47,8 @@ enum Stage {
     /// So much of it is read for its digest.
     Hashing(Hasher, u64),
     Offered,
+    /// Offered again, since the lane began anew: the peer knows how far it is.
+    Again,
     Sending {
         sent: u64,
         arrived: u64,
@@ -161,7 +163,7 @@ impl Outgoing {
         said: &mut Said,
     ) -> Result<(), &'static str> {
         let Some(item) = self.live_item(wire, "a blob is accepted that was not offered")? else { return Ok(()) };
-        if !matches!(item.stage, Stage::Offered) {
+        if !matches!(item.stage, Stage::Offered | Stage::Again) {
             return Err("a blob is accepted twice");
         }
         if offset > item.size || limit < offset {
@@ -204,12 +206,13 @@ impl Outgoing {
         let Some(item) = self.live_item(wire, "a blob ends that was not offered")? else { return Ok(()) };
         let blob = BlobId::Out(item.number);
         match (end, &item.stage) {
-            (End::Received | End::Damaged, Stage::Sending { sent, .. }) if *sent == item.size => {}
-            (End::Received | End::Damaged, _) => return Err("a blob is said to have come before it was sent"),
-            (End::Refused(Refusal::TooMany { limit }), Stage::Offered) if limit > 0 && before > 1 => {
+            (End::Refused(Refusal::TooMany { limit }), Stage::Offered | Stage::Again) if limit > 0 && before > 1 => {
                 // It has room for fewer than are offered: then it is offered again, later.
                 return self.stand_back(now, wire, limit, said);
             }
+            (_, Stage::Again) => {}
+            (End::Received | End::Damaged, Stage::Sending { sent, .. }) if *sent == item.size => {}
+            (End::Received | End::Damaged, _) => return Err("a blob is said to have come before it was sent"),
             (End::Refused(_), Stage::Offered) | (End::Cancelled, _) => {}
             (End::Refused(_), _) => return Err("a blob is refused that was accepted"),
         }
@@ -249,6 +252,18 @@ impl Outgoing {
         }
         said.failed(BlobId::Out(number), Failure::Cancelled);
         self.advance(now, said);
+    }
+
+    /// What was said is lost, and what was heard may not be all: everything is offered again.
+    pub(super) fn anew(&mut self, now: Duration, said: &mut Said) {
+        for item in self.live.iter_mut().filter(|item| !item.is_hashing()) {
+            self.window.forget(now, item.wire);
+            item.stage = Stage::Again;
+            if let Some(offer) = item.offered() {
+                said.say(Message::Again(offer));
+            }
+        }
+        said.say(Message::Rest { number: self.next });
     }
 
     /// The link is over.
@@ -322,7 +337,14 @@ impl Item {
         *next += 1;
         // It is not read again, if it has to be offered once more.
         self.blob.digest = Some(digest);
-        let Blob { name, metadata, .. } = self.blob.clone();
-        said.say(Message::Offer(Offer { number: self.wire, name, size: self.size, digest, metadata }));
+        if let Some(offer) = self.offered() {
+            said.say(Message::Offer(offer));
+        }
+    }
+
+    /// What was said of it to the peer, once its digest is known.
+    fn offered(&self) -> Option<Offer> {
+        let Blob { name, metadata, digest, .. } = self.blob.clone();
+        Some(Offer { number: self.wire, name, size: self.size, digest: digest?, metadata })
     }
 }

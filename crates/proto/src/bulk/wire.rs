@@ -11,6 +11,8 @@ const VERSION: u8 = 1 << 4;
 const OFFER: u8 = 0;
 const CHUNK: u8 = 1;
 const WITHDRAW: u8 = 2;
+const AGAIN: u8 = 3;
+const REST: u8 = 4;
 const ACCEPT: u8 = 8;
 const REPORT: u8 = 9;
 const END: u8 = 10;
@@ -27,6 +29,10 @@ pub(super) enum Message {
     Chunk { number: u64, bytes: Bytes },
     /// No more of it comes.
     Withdraw { number: u64, unreadable: bool },
+    /// The lane began anew, and this blob was offered before. What became of it since then is not known.
+    Again(Offer),
+    /// What was offered before under a lower number, and was not offered again by now, is no more.
+    Rest { number: u64 },
     /// From its receiver: send from this offset on, up to the limit.
     Accept { number: u64, offset: u64, limit: u64 },
     /// So much of it is here; send on, up to the limit.
@@ -51,7 +57,7 @@ pub(super) enum End {
 impl Message {
     pub(super) fn write(&self) -> Bytes {
         let mut bytes = Vec::with_capacity(match self {
-            Self::Offer(offer) => 64 + offer.name.len() + offer.metadata.len(),
+            Self::Offer(offer) | Self::Again(offer) => 64 + offer.name.len() + offer.metadata.len(),
             Self::Chunk { bytes, .. } => CHUNK_HEADER + bytes.len(),
             _ => 32,
         });
@@ -60,8 +66,8 @@ impl Message {
             varint::put(&mut bytes, number);
         };
         match self {
-            Self::Offer(offer) => {
-                head(OFFER, offer.number);
+            Self::Offer(offer) | Self::Again(offer) => {
+                head(if matches!(self, Self::Again(_)) { AGAIN } else { OFFER }, offer.number);
                 varint::put(&mut bytes, offer.size);
                 bytes.extend_from_slice(&offer.digest.0);
                 varint::put(&mut bytes, offer.name.len() as u64);
@@ -76,6 +82,7 @@ impl Message {
                 head(WITHDRAW, *number);
                 bytes.push(u8::from(*unreadable));
             }
+            Self::Rest { number } => head(REST, *number),
             Self::Accept { number, offset, limit } => {
                 head(ACCEPT, *number);
                 varint::put(&mut bytes, *offset);
@@ -115,7 +122,7 @@ impl Message {
         }
         let number = integer(&mut rest)?;
         let read = match first & 0x0f {
-            OFFER => {
+            kind @ (OFFER | AGAIN) => {
                 let size = integer(&mut rest)?;
                 let digest = Digest(*array(&mut rest)?);
                 let length = usize::try_from(integer(&mut rest)?).unwrap_or(usize::MAX);
@@ -130,7 +137,8 @@ impl Message {
                 // Copied, so that it does not hold on to more than it is.
                 let metadata = Bytes::copy_from_slice(metadata);
                 rest = &[];
-                Self::Offer(Offer { number, name, size, digest, metadata })
+                let offer = Offer { number, name, size, digest, metadata };
+                if kind == AGAIN { Self::Again(offer) } else { Self::Offer(offer) }
             }
             CHUNK => {
                 if rest.is_empty() {
@@ -144,6 +152,7 @@ impl Message {
                 why @ 0..=1 => Self::Withdraw { number, unreadable: why == 1 },
                 _ => return Err("a blob is withdrawn for no known reason"),
             },
+            REST => Self::Rest { number },
             ACCEPT => Self::Accept { number, offset: integer(&mut rest)?, limit: integer(&mut rest)? },
             REPORT => Self::Report { number, received: integer(&mut rest)?, limit: integer(&mut rest)? },
             END => {
@@ -201,7 +210,9 @@ mod tests {
         let refusals =
             [Refusal::TooLarge { limit: 1 << 33 }, Refusal::TooMany { limit: 3 }, Refusal::Busy, Refusal::Unwanted];
         let mut messages = vec![
-            Message::Offer(offer),
+            Message::Offer(offer.clone()),
+            Message::Again(offer),
+            Message::Rest { number: 300 },
             Message::Chunk { number: 1, bytes: Bytes::from_static(b"bytes") },
             Message::Withdraw { number: 0, unreadable: false },
             Message::Withdraw { number: u64::MAX, unreadable: true },
@@ -225,7 +236,7 @@ mod tests {
         for message in messages() {
             let bytes = message.write();
             // What ends anywhere is another one of these: how much comes at the end is not said.
-            let open = matches!(message, Message::Offer(_) | Message::Chunk { .. });
+            let open = matches!(message, Message::Offer(_) | Message::Again(_) | Message::Chunk { .. });
             for length in 0..bytes.len() {
                 let cut = Message::read(bytes.slice(..length));
                 assert!(cut.is_err() || open, "{message:?} cut to {length}: {cut:?}");

@@ -144,6 +144,20 @@ impl Pair {
         }
     }
 
+    /// Another connection takes the place of the one that there is: what is on its way is lost.
+    pub(crate) fn replace(&mut self) {
+        self.lose();
+        for side in &mut self.sides {
+            side.bulk.handle(self.now, Input::Anew);
+        }
+        self.drain();
+    }
+
+    /// What is on its way is lost.
+    pub(crate) fn lose(&mut self) {
+        self.paths = [5, 6].map(|seed| Conditioner::new(self.conditions, seed));
+    }
+
     pub(crate) fn connect(&mut self) {
         self.connected = true;
         for side in &mut self.sides {

@@ -42,6 +42,7 @@ const CLOSING: Duration = Duration::from_secs(1);
 /// What the caller wants. To end everything, it drops the sender.
 pub(super) enum Command {
     Disconnect(PeerId),
+    Silence(PeerId, bool),
     Room(RoomCommand),
 }
 
@@ -87,6 +88,7 @@ pub(super) async fn run(
         signaller,
         shared: Arc::new(Shared { config, inbox, reports: report, ports, identity, no_mdns: AtomicBool::new(false) }),
         peers: BTreeMap::new(),
+        before: BTreeMap::new(),
         relays: Relays::default(),
         tasks: JoinSet::new(),
     };
@@ -101,6 +103,7 @@ pub(super) async fn run(
                     engine.relay().await;
                     Some(Input::Disconnect(peer))
                 }
+                Some(Command::Silence(peer, silent)) => Some(Input::Silence(peer, silent)),
                 Some(Command::Room(command)) => Some(Input::Command(command)),
                 None => break,
             },
@@ -131,6 +134,8 @@ struct Engine {
     signaller: Box<dyn Signaller>,
     shared: Arc<Shared>,
     peers: BTreeMap<PeerId, Seat>,
+    /// The attempts before those, whose connections carry until these are open: see `switchboard::mending`.
+    before: BTreeMap<Attempt, Seat>,
     relays: Relays,
     tasks: JoinSet<()>,
 }
@@ -218,7 +223,8 @@ impl Engine {
                     }
                 }
                 let seat = Seat { attempt, orders, admit, outlets: Some(outlets), traffic, open: [false; 2] };
-                self.peers.insert(attempt.peer, seat);
+                let before = self.peers.insert(attempt.peer, seat);
+                self.before.extend(before.map(|seat| (seat.attempt, seat)));
             }
             Output::Describe(attempt, description) => self.order(attempt, Order::Describe(description)),
             Output::Candidate(attempt, candidate) => self.order(attempt, Order::Candidate(candidate)),
@@ -226,6 +232,7 @@ impl Engine {
                 if self.peers.get(&attempt.peer).is_some_and(|seat| seat.attempt == attempt) {
                     self.peers.remove(&attempt.peer);
                 }
+                self.before.remove(&attempt);
                 self.relays.stop(attempt);
             }
             Output::Relay(frame) => self.signaller.relay(frame),
@@ -249,6 +256,19 @@ impl Engine {
                 if let Some(seat) = self.peers.get(&attempt.peer).filter(|seat| seat.attempt == attempt) {
                     let _ = seat.admit.send(true);
                 }
+            }
+            Output::Mended(attempt) => {
+                let Some(seat) = self.peers.get_mut(&attempt.peer) else { return };
+                let Some(outlets) = seat.outlets.take() else { return };
+                if let Some(before) = self.before.values().find(|before| before.attempt.peer == attempt.peer) {
+                    seat.traffic.go_on_from(&before.traffic);
+                }
+                self.shared.inbox.news(Inward::Mended(attempt, outlets)).await;
+                let _ = seat.admit.send(true);
+            }
+            Output::MendedByRelay(attempt) => {
+                let outlets = self.relays.open(attempt);
+                self.shared.inbox.news(Inward::Mended(attempt, outlets)).await;
             }
             Output::Event(SocketEvent::Opened(peer)) => {
                 let Some(seat) = self.peers.get_mut(&peer) else { return };
@@ -275,6 +295,7 @@ impl Engine {
         mut signaling: Option<mpsc::Receiver<Infallible>>,
     ) {
         self.peers.clear();
+        self.before.clear();
         self.relay().await;
         self.switchboard.leave(clock::now());
         while let Some(output) = self.switchboard.poll() {

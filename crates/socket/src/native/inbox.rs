@@ -25,6 +25,8 @@ pub(super) enum Inward {
     Opened(Attempt, Outlets),
     /// What is for the peer goes here from now on.
     Moved(Attempt, Outlets),
+    /// What is for the peer goes here and comes from here from now on, for what carried it is silent or lost.
+    Mended(Attempt, Outlets),
     Received(Attempt, Lane, Bytes, Counted),
     Event(SocketEvent),
 }

@@ -1,6 +1,13 @@
 //! The connection to a signaling server: a WebSocket, on tokio.
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use coplay_proto::signal::{ClientMessage, ServerMessage};
@@ -37,6 +44,8 @@ struct Line {
     events: mpsc::Receiver<SignallerEvent>,
     messages: mpsc::Sender<ClientMessage>,
     frames: mpsc::Sender<Bytes>,
+    /// Set before another takes its place: no goodbye is said then, for that would be the end of our seat.
+    replaced: Arc<AtomicBool>,
 }
 
 impl WebSocket {
@@ -55,12 +64,17 @@ impl Signaller for WebSocket {
         let told = Told { events: event, waker: self.waker.clone() };
         let url = dial.url.clone().unwrap_or_else(|| self.url.clone());
         let closing = self.closing.clone();
+        let replaced = Arc::new(AtomicBool::new(false));
+        let is_replaced = replaced.clone();
         tokio::spawn(async move {
-            let why = talk(&url, &dial, &told, outgoing, relayed).await;
+            let why = talk(&url, &dial, &told, outgoing, relayed, &is_replaced).await;
             told.tell(SignallerEvent::Down(why)).await;
             drop(closing);
         });
-        self.line = Some(Line { events, messages, frames });
+        if let Some(line) = &self.line {
+            line.replaced.store(true, Ordering::Relaxed);
+        }
+        self.line = Some(Line { events, messages, frames, replaced });
     }
 
     fn hang_up(&mut self) {
@@ -114,6 +128,7 @@ async fn talk(
     told: &Told,
     mut outgoing: mpsc::Receiver<ClientMessage>,
     mut relayed: mpsc::Receiver<Bytes>,
+    replaced: &AtomicBool,
 ) -> Down {
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_MESSAGE))
@@ -133,6 +148,9 @@ async fn talk(
         tokio::select! {
             message = outgoing.recv() => {
                 let Some(message) = message else {
+                    if replaced.load(Ordering::Relaxed) {
+                        return Down::Lost("another took its place".into());
+                    }
                     // The last words to who is relayed to.
                     while let Ok(frame) = relayed.try_recv() {
                         if !matches!(timeout(CLOSING, stream.send(Message::Binary(frame))).await, Ok(Ok(()))) {

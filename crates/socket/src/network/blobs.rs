@@ -108,6 +108,12 @@ impl Blobs {
         Some(self.offers.swap_remove(at))
     }
 
+    /// The reliable lane begins anew, and what was on its way is lost.
+    pub(super) fn anew(&mut self, now: Duration) {
+        self.unsent = None;
+        self.bulk.handle(now, Input::Anew);
+    }
+
     /// Takes what came on the reliable lane. The error is what is wrong with it.
     pub(super) fn received(&mut self, now: Duration, bytes: Bytes) -> Result<(), &'static str> {
         self.bulk.handle(now, Input::Received(bytes));

@@ -224,6 +224,12 @@ impl Links {
                 self.out.push_back(Outward::Opened(peer, seat.pressure.clone()));
                 self.links.insert(peer, seat);
             }
+            SocketEvent::Mended(peer) => {
+                if let Some(seat) = self.links.get_mut(&peer) {
+                    seat.path_due = now;
+                    seat.blobs.anew(now);
+                }
+            }
             SocketEvent::Closed(peer, reason) => {
                 let asked = self.parting.remove(&peer);
                 let seat = self.links.remove(&peer);
@@ -367,8 +373,11 @@ impl Seat {
                     self.tell_or_lose(NetworkEvent::Link(peer, event), out);
                 }
                 Output::Event(event) => {
-                    if let LinkEvent::Closed(_) = &event {
-                        out.extend(self.ended(now, peer));
+                    match &event {
+                        LinkEvent::Closed(_) => out.extend(self.ended(now, peer)),
+                        LinkEvent::Unresponsive => socket.silence(peer, true),
+                        LinkEvent::Responsive => socket.silence(peer, false),
+                        _ => {}
                     }
                     out.push_back(Outward::Event(NetworkEvent::Link(peer, event)));
                 }

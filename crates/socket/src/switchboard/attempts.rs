@@ -6,7 +6,7 @@ use coplay_proto::{PeerId, link::CloseReason, signal::Signal};
 
 use super::{
     Attempt, Output, Switchboard,
-    handshake::{Handshake, Role, Stage},
+    handshake::{Handshake, Role, Servers, Stage},
     relay,
 };
 use crate::RelayPolicy;
@@ -40,6 +40,9 @@ impl Switchboard {
         }
         let Some(peer) = self.peers.get_mut(&attempt.peer) else { return };
         tracing::debug!(peer = %attempt.peer, why, number = attempt.number, "an attempt to connect failed");
+        if peer.mend.is_some() {
+            return self.mend_failed(now, attempt);
+        }
         if peer.role == Role::Offers && peer.may_try_again(now, &self.config) {
             self.start(now, attempt.peer, true);
         } else if peer.role == Role::Answers && peer.give_up_at > now {
@@ -87,7 +90,7 @@ impl Switchboard {
     /// There is no connection, and why.
     pub(super) fn no_path(&mut self, peer: PeerId) {
         let Some(handshake) = self.peers.get(&peer) else { return };
-        let reason = handshake.verdict(self.config.ice_transport_policy, self.has_turn());
+        let reason = handshake.verdict(self.config.ice_transport_policy, &Servers::of(&self.ice_servers));
         self.close(peer, reason);
     }
 
@@ -99,7 +102,7 @@ impl Switchboard {
     /// The peer sent what no WebRTC peer sends. An open connection does not suffer from it.
     pub(super) fn refuse(&mut self, peer: PeerId, why: &'static str) {
         tracing::warn!(%peer, why, "refused a signal");
-        if self.peers.get(&peer).is_some_and(|peer| peer.stage != Stage::Open) {
+        if self.peers.get(&peer).is_some_and(|peer| !peer.is_linked()) {
             self.close(peer, CloseReason::Failed(format!("the peer sent a signal that cannot be used: {why}")));
         }
     }

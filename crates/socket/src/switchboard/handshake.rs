@@ -2,9 +2,12 @@
 
 use std::{fmt, time::Duration};
 
-use coplay_proto::link::{CloseReason, NoPath};
+use coplay_proto::{
+    link::{CloseReason, NoPath},
+    signal::IceServer,
+};
 
-use super::{Attempt, EXTRA_ATTEMPTS};
+use super::{Attempt, EXTRA_ATTEMPTS, mending::Mend};
 use crate::{IceTransportPolicy, SocketConfig};
 
 /// The most candidates of one peer that are kept or used in one attempt.
@@ -71,6 +74,18 @@ pub(super) struct Handshake {
     pub(super) pauses: u32,
     /// Whether signaling was told of the path.
     pub(super) reported: bool,
+    /// The newest offer, by the numbers of who makes them; whether the peer marks its descriptions, too; and by which offer
+    /// the two know the link (0: none was made when it began). See `mark`.
+    pub(super) offer: u64,
+    pub(super) marks: bool,
+    pub(super) link: u64,
+    /// Whether the consumer hears nothing of the peer.
+    pub(super) silent: bool,
+    /// Another connection is looked for, below the link that is open; when one took over last.
+    pub(super) mend: Option<Mend>,
+    pub(super) mended: Option<Duration>,
+    /// When an offer that is not answered by then counts as lost: the peer said that it waits for one.
+    pub(super) unheard_at: Option<Duration>,
     relay_after: Duration,
 }
 
@@ -100,6 +115,13 @@ impl Handshake {
             retry_at: None,
             pauses: 0,
             reported: false,
+            offer: 0,
+            marks: false,
+            link: 0,
+            silent: false,
+            mend: None,
+            mended: None,
+            unheard_at: None,
             relay_after: now + config.relay_after,
         }
     }
@@ -113,13 +135,18 @@ impl Handshake {
         }
         self.stage = Stage::Started;
         self.tried += 1;
-        self.retry_at = None;
-        if self.tried == 1 && !self.relayed && self.relay_failure.is_none() {
+        (self.retry_at, self.unheard_at) = (None, None);
+        if self.role == Role::Offers {
+            self.offer = attempt.number;
+        }
+        if let Some(mend) = &mut self.mend {
+            mend.began = Some(now);
+        } else if self.tried == 1 && !self.relayed && self.relay_failure.is_none() {
             self.relay_at = Some(self.relay_after);
         }
         // Those that came before count: they are used in this attempt.
         self.taken = self.early.len();
-        if self.relayed {
+        if self.relayed || self.mend.is_some() {
             self.search_ends_at = now + config.search_time();
         }
         self.attempt_ends_at = now + config.handshake_timeout;
@@ -128,7 +155,7 @@ impl Handshake {
         }
         if self.role == Role::Answers {
             // The peer may try as often again as it likes; this side gives up if it stops to.
-            let end = if self.relayed { self.search_ends_at } else { self.attempt_ends_at };
+            let end = if self.relayed || self.mend.is_some() { self.search_ends_at } else { self.attempt_ends_at };
             self.give_up_at = self.give_up_at.max(end + ANSWERER_SLACK);
         }
         self.unsent.clear();
@@ -151,12 +178,13 @@ impl Handshake {
     pub(super) fn attempt_deadline(&self) -> Option<Duration> {
         match self.stage {
             Stage::Open => None,
-            Stage::Idle if self.relayed => None,
+            Stage::Idle if self.relayed || self.mend.is_some() => None,
             Stage::Idle => Some(self.give_up_at),
             // The connection may be open on the side of who offered; who answers must not close that. If it is not, the
             // next offer comes.
             Stage::Started | Stage::Described if self.role == Role::Answers => Some(self.give_up_at),
-            Stage::Started | Stage::Described => Some(self.attempt_ends_at),
+            Stage::Started => Some(self.unheard_at.map_or(self.attempt_ends_at, |at| at.min(self.attempt_ends_at))),
+            Stage::Described => Some(self.attempt_ends_at),
         }
     }
 
@@ -209,7 +237,9 @@ impl Handshake {
         self.ever_described = true;
         // To begin anew would bring no path nearer, and forget what was found out: two Firefox take 3 s to look up what they
         // hide their addresses behind.
-        self.attempt_ends_at = self.attempt_ends_at.max(self.search_ends_at);
+        if self.mend.is_none() {
+            self.attempt_ends_at = self.attempt_ends_at.max(self.search_ends_at);
+        }
         std::mem::take(&mut self.early)
     }
 
@@ -229,9 +259,10 @@ impl Handshake {
         }
     }
 
-    /// Why there is no connection, and what can be done. `turn`: whether a TURN server is named.
-    pub(super) fn verdict(&self, policy: IceTransportPolicy, turn: bool) -> CloseReason {
-        let mut tried = self.tried();
+    /// Why there is no connection, and what can be done.
+    pub(super) fn verdict(&self, policy: IceTransportPolicy, servers: &Servers) -> CloseReason {
+        let turn = servers.turn > 0;
+        let mut tried = self.tried(servers);
         let hint = match self.cause(policy, turn) {
             Cause::NotRelayed => {
                 "here or there nothing but the relay of signaling is allowed, and it does not reach the peer: allow other \
@@ -255,7 +286,7 @@ impl Handshake {
         CloseReason::Failed(format!("{tried}: {hint}"))
     }
 
-    /// Why there is no connection.
+    /// Why there is no connection. `turn`: whether a TURN server is named.
     pub(super) fn cause(&self, policy: IceTransportPolicy, turn: bool) -> Cause {
         if self.tried == 0 {
             Cause::NotRelayed
@@ -278,14 +309,46 @@ impl Handshake {
         }
     }
 
-    /// How often it was tried, with which addresses.
-    fn tried(&self) -> String {
+    /// How often it was tried, with which addresses, and what came of the servers that are asked for them.
+    fn tried(&self, servers: &Servers) -> String {
         let attempts = self.tried;
         let times = if attempts == 1 { "attempt" } else { "attempts" };
         let failure = self.failure.as_ref().map_or_else(String::new, |failure| format!("; WebRTC says: {failure}"));
         let (here, there) = (&self.here, &self.there);
         let relay = self.relay_failure.as_ref().map_or_else(String::new, |why| format!("; nor by signaling: {why}"));
-        format!("no connection after {attempts} {times} (addresses here: {here}; there: {there}{failure}{relay})")
+        let servers = servers.outcome(here);
+        format!(
+            "no connection after {attempts} {times} (addresses here: {here}; there: {there}; {servers}{failure}{relay})"
+        )
+    }
+}
+
+/// How many STUN and TURN servers are named to this side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Servers {
+    stun: usize,
+    turn: usize,
+}
+
+impl Servers {
+    pub(super) fn of(servers: &[IceServer]) -> Self {
+        let count = |scheme: &str| {
+            let urls = servers.iter().filter(|server| server.urls.iter().any(|url| url.starts_with(scheme)));
+            urls.count()
+        };
+        Self { stun: count("stun"), turn: count("turn") }
+    }
+
+    /// What they answered: an address each, or nothing.
+    fn outcome(&self, here: &Candidates) -> String {
+        let one = |kind, named, addresses| match (named, addresses) {
+            (0, _) => format!("no {kind} server is named"),
+            (_, 0) => format!("{kind} gave no other address ({named} named)"),
+            (_, _) => format!("{kind} answered"),
+        };
+        // A TURN server is one of STUN as well.
+        let stun = one("STUN", self.stun + self.turn, here.reflexive);
+        format!("{stun}, {}", one("TURN", self.turn, here.relay))
     }
 }
 

@@ -10,7 +10,7 @@ use coplay_proto::{
 
 use super::{
     MAX_PEERS, Signaling, Switchboard,
-    handshake::{Handshake, Role, Stage},
+    handshake::{Handshake, Role},
     relay::Relay,
 };
 use crate::{Entered, RelayPolicy, RoomEvent, SignalingState, SocketEvent};
@@ -33,6 +33,7 @@ impl Switchboard {
         self.resume = welcome.resume;
         self.connected(now);
         self.offered(now, welcome.relay);
+        self.mend_again(now);
         self.event(SocketEvent::Room(RoomEvent::Resumed));
         self.led_by(welcome.leader);
         if let Some(lobby) = welcome.lobby {
@@ -94,7 +95,10 @@ impl Switchboard {
         if self.live(peer).is_some_and(Relay::is_open) {
             // Nothing is relayed to who is gone from there.
             self.close(peer, CloseReason::Goodbye);
-        } else if self.peers.get(&peer).is_some_and(|peer| peer.stage != Stage::Open) {
+        } else if self.peers.get(&peer).and_then(|peer| peer.mend.as_ref()).is_some_and(|mend| mend.carrier.is_none()) {
+            // There is no connection, and nobody to make one with.
+            self.close(peer, CloseReason::Goodbye);
+        } else if self.peers.get(&peer).is_some_and(|peer| !peer.is_linked()) {
             // A link that is open stays: who lost signaling may still be there.
             self.forget(peer, None);
         }

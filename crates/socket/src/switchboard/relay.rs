@@ -44,6 +44,8 @@ const VERSION: u8 = 1;
 const OPEN: u8 = 1;
 const ONLY: u8 = 2;
 const DIRECT: u8 = 4;
+/// The sender has a link that is open, and is to go on by the relay.
+const MENDS: u8 = 8;
 
 /// What an unreliable frame is.
 const DATAGRAM: u8 = 0;
@@ -65,6 +67,8 @@ pub(super) struct Relay {
     sealed: Option<(Sealer, Opener)>,
     /// Whether we try nothing else.
     only: bool,
+    /// Whether it takes the place of a connection that is silent.
+    pub(super) mends: bool,
     /// Whether the peer does not.
     pub(super) only_there: bool,
     hello_at: Duration,
@@ -123,6 +127,7 @@ impl Relay {
             theirs: None,
             sealed: None,
             only,
+            mends: false,
             only_there: false,
             hello_at: now,
             hello_until: now + HELLO_FOR,
@@ -141,7 +146,8 @@ impl Relay {
     /// What is said until the relay is open, and to who says it.
     pub(super) fn hello(&mut self, now: Duration) -> Bytes {
         self.hello_at = now + HELLO_EVERY;
-        let flags = if self.is_open() { OPEN } else { 0 } | if self.only { ONLY } else { 0 };
+        let flag = |set, flag| if set { flag } else { 0 };
+        let flags = flag(self.is_open(), OPEN) | flag(self.only, ONLY) | flag(self.mends, MENDS);
         hello(self.attempt.peer, flags, &self.keys.public, &self.theirs.unwrap_or_default())
     }
 
@@ -152,6 +158,10 @@ impl Relay {
         }
         if self.is_open() && self.theirs != Some(theirs) {
             return Greeted { anew: true, ..Greeted::default() };
+        }
+        if !self.is_open() && self.mends != (flags & MENDS != 0) {
+            // One of the two has a link that the other has not.
+            return Greeted::default();
         }
         self.theirs = Some(theirs);
         self.only_there = flags & ONLY != 0;
@@ -260,6 +270,11 @@ pub(super) fn direct(peer: PeerId) -> Bytes {
 /// Whether a hello is one that another is to answer.
 pub(super) fn asks(body: &[u8]) -> bool {
     read_hello(body).is_some_and(|(flags, ..)| flags & (OPEN | DIRECT) == 0)
+}
+
+/// Whether a hello is for a link that is open.
+pub(super) fn mends(body: &[u8]) -> bool {
+    read_hello(body).is_some_and(|(flags, ..)| flags & MENDS != 0)
 }
 
 fn hello(peer: PeerId, flags: u8, own: &Public, other: &Public) -> Bytes {

@@ -22,7 +22,7 @@ use super::{
     handshake::{Handshake, Role, Stage},
     relay::{self, Heard, OVERHEAD, Relay, pace::Pace},
 };
-use crate::{PathKind, RelayPolicy, SendError, SocketEvent};
+use crate::{PathKind, RelayPolicy, SendError};
 
 /// How long what was said last is repeated, or acked again, before a relay is forgotten.
 const PARTING: Duration = Duration::from_secs(2);
@@ -34,7 +34,10 @@ const MAX_REASON: usize = 200;
 impl Switchboard {
     /// Whether the attempt's datagrams may be sent: it carries the peer, or will as soon as the peer has moved, too.
     pub(crate) fn may_send(&self, attempt: Attempt) -> bool {
-        let moved = self.live(attempt.peer).is_none_or(|relay| relay.moving.leaving);
+        if self.is_carrier(attempt) {
+            return true;
+        }
+        let moved = self.live(attempt.peer).is_none_or(|relay| relay.moving.leaving) && !self.is_mended(attempt.peer);
         self.is_current(attempt) && moved && self.peers.get(&attempt.peer).is_some_and(|peer| peer.stage == Stage::Open)
     }
 
@@ -131,6 +134,7 @@ impl Switchboard {
         let Some(mut relay) = Relay::new(now, attempt, me, self.room.clone(), only) else { return false };
         let Some(handshake) = self.peers.get_mut(&peer) else { return false };
         (handshake.relayed, handshake.relay_at) = (true, None);
+        relay.mends = handshake.mend.is_some();
         self.out.push_back(Output::Relay(relay.hello(now)));
         self.relays.insert(peer, relay);
         true
@@ -170,10 +174,15 @@ impl Switchboard {
 
     fn greeted(&mut self, now: Duration, peer: PeerId, body: &[u8]) {
         if self.live(peer).is_none() {
-            if self.peers.get(&peer).is_some_and(|peer| peer.stage == Stage::Open) {
+            let linked = self.peers.get(&peer).is_some_and(Handshake::is_linked);
+            let mends = relay::mends(body);
+            if linked && !(mends && relay::asks(body) && self.may_relay(now, peer)) {
                 if relay::asks(body) {
                     self.out.push_back(Output::Relay(relay::direct(peer)));
                 }
+                return;
+            }
+            if mends && !linked {
                 return;
             }
             let known = self.peers.contains_key(&peer);
@@ -184,7 +193,7 @@ impl Switchboard {
             let config = &self.config;
             let tried = self.peers.entry(peer).or_insert_with(|| Handshake::new(Role::Answers, now, config)).tried;
             if !self.start_relay(now, peer) {
-                if tried == 0 {
+                if tried == 0 && !linked {
                     self.forget(peer, None);
                 }
                 return;
@@ -205,10 +214,15 @@ impl Switchboard {
         }
         if greeted.opened {
             let (attempt, direct) = (relay.attempt, !relay.only_there);
-            self.out.push_back(Output::RelayOpen(attempt));
-            self.report(Report::Path(ReportedPath::Websocket));
+            if !self.mended_by_relay(attempt) {
+                self.out.push_back(Output::RelayOpen(attempt));
+                self.report(Report::Path(ReportedPath::Websocket));
+            }
             let Some(handshake) = self.peers.get_mut(&peer) else { return };
             handshake.reported = true;
+            if handshake.role == Role::Offers {
+                handshake.link_begins();
+            }
             match handshake.stage {
                 Stage::Open => self.direct_opened(now, peer),
                 Stage::Idle if direct => self.retry_later(now, peer),
@@ -286,9 +300,12 @@ impl Switchboard {
         self.relays.remove(&peer);
         let Some(handshake) = self.peers.get_mut(&peer) else { return };
         handshake.relayed = false;
+        if handshake.mend.is_some() {
+            return self.mend_by_relay_failed(peer);
+        }
         handshake.relay_failure.get_or_insert_with(|| why.to_owned());
         match (handshake.stage, handshake.attempt) {
-            (Stage::Open, Some(_)) => self.event(SocketEvent::Opened(peer)),
+            (Stage::Open, Some(_)) => self.opened(peer),
             (_, Some(_)) => {}
             (_, None) => self.no_path(peer),
         }

@@ -6,7 +6,7 @@ use coplay_proto::{
     signal::{Leader, Welcome},
 };
 
-use super::*;
+use super::{mark::Word, *};
 use crate::IceTransportPolicy;
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -93,9 +93,18 @@ impl Desk {
 
     /// Peer `n` is new to us, and gets connected.
     fn open(&mut self, n: u8) -> Attempt {
+        self.open_by(n, |_| answer())
+    }
+
+    /// The same with a peer of ours, which marks what it describes.
+    fn open_marked(&mut self, n: u8) -> Attempt {
+        self.open_by(n, |attempt| Signal::Answer(Mark { offer: attempt.number, mends: None }.put(SDP)))
+    }
+
+    fn open_by(&mut self, n: u8, answer: impl Fn(Attempt) -> Signal) -> Attempt {
         let (attempt, _) = Self::started(&self.say(ServerMessage::NewPeer(peer(n)))).expect("started");
         self.tell(Input::LocalDescription(attempt, offer()));
-        self.signal(n, answer());
+        self.signal(n, answer(attempt));
         let opened = self.tell(Input::Open(attempt));
         assert_eq!(opened, [Output::Event(SocketEvent::Opened(peer(n)))]);
         attempt
@@ -128,10 +137,19 @@ fn closed(outputs: &[Output]) -> Option<(PeerId, CloseReason)> {
 
 fn sent(outputs: &[Output]) -> Vec<(PeerId, Signal)> {
     let sent = |output: &Output| match output {
-        Output::Send(ClientMessage::Signal { receiver, data }) => Some((*receiver, data.clone())),
+        Output::Send(ClientMessage::Signal { receiver, data }) => Some((*receiver, unmarked(data))),
         _ => None,
     };
     outputs.iter().filter_map(sent).collect()
+}
+
+/// The signal without what ours say to each other.
+fn unmarked(signal: &Signal) -> Signal {
+    match signal {
+        Signal::Offer(sdp) => Signal::Offer(Mark::take(sdp).1),
+        Signal::Answer(sdp) => Signal::Answer(Mark::take(sdp).1),
+        Signal::IceCandidate(_) => signal.clone(),
+    }
 }
 
 #[test]
@@ -399,8 +417,13 @@ fn the_reason_names_what_would_help() {
     let (all, relay) = (IceTransportPolicy::All, IceTransportPolicy::Relay);
     let without = verdict(&["host", "host", "srflx"], &["host"], all, false);
     let CloseReason::NoPath(NoPath::NoRelay(tried)) = &without else { panic!("{without:?}") };
-    assert!(tried.contains("here: 2 host, 1 reflexive; there: 1 host"), "{tried}");
-    assert!(matches!(verdict(&["host"], &["host"], all, true), CloseReason::NoPath(NoPath::RelayFailed(_))));
+    assert!(
+        tried.contains("here: 2 host, 1 reflexive; there: 1 host; STUN answered, no TURN server is named"),
+        "{tried}"
+    );
+    let silent = verdict(&["host"], &["host"], all, true);
+    let CloseReason::NoPath(NoPath::RelayFailed(tried)) = &silent else { panic!("{silent:?}") };
+    assert!(tried.contains("STUN gave no other address (2 named), TURN gave no other address (1 named)"), "{tried}");
     for (here, there) in [("relay", "host"), ("host", "relay")] {
         let reason = verdict(&[here], &[there], all, false);
         assert!(matches!(reason, CloseReason::NoPath(NoPath::RelayFailed(_))), "{reason:?}");
@@ -417,6 +440,7 @@ fn the_reason_names_what_would_help() {
     }
 }
 
+mod mending;
 mod reentering;
 mod relaying;
 mod resuming;

@@ -107,6 +107,11 @@ impl Connection {
         either!(self, peer => peer.early())
     }
 
+    /// Bytes sent and received so far.
+    pub(super) fn traffic(&self) -> (u64, u64) {
+        either!(self, peer => peer.traffic())
+    }
+
     pub(super) fn go_on_from(&mut self, sent: u64, received: u64) {
         either!(self, peer => peer.go_on_from(sent, received));
     }

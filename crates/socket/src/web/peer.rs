@@ -230,6 +230,10 @@ impl Peer {
         all
     }
 
+    pub(super) fn traffic(&self) -> (u64, u64) {
+        (self.bytes_sent, self.bytes_received)
+    }
+
     /// Counts on from where the relay was.
     pub(super) fn go_on_from(&mut self, sent: u64, received: u64) {
         self.bytes_sent += sent;

@@ -22,6 +22,8 @@ const MAX_MESSAGE: u32 = 256 * 1024;
 /// The most bytes that wait in the browser to be sent. What comes on top is dropped.
 const MAX_BUFFERED: u32 = 1024 * 1024;
 
+/// The most WebSockets that are kept until another is open: by then the oldest is long dead.
+const MAX_BEFORE: usize = 4;
 /// The most relayed frames among what waits to be polled: they never keep out a message.
 const MAX_FRAMES: usize = 1024;
 /// The most bytes that wait in the browser before a relayed frame is dropped.
@@ -32,17 +34,26 @@ pub(super) struct WebSocketSignaller {
     url: String,
     inbox: Rc<Inbox>,
     line: Option<Line>,
+    /// Those before, until the newest is open. To close one says goodbye, and that would be the end of our seat if it came
+    /// before the new one is there; the server closes them itself then.
+    before: Vec<Line>,
 }
 
 impl WebSocketSignaller {
     pub(super) fn new(url: String) -> Self {
-        Self { url, inbox: Rc::default(), line: None }
+        Self { url, inbox: Rc::default(), line: None, before: Vec::new() }
     }
 }
 
 impl Signaller for WebSocketSignaller {
     fn dial(&mut self, dial: Dial) {
-        self.line = None;
+        if let Some(line) = self.line.take() {
+            line.forget();
+            if self.before.len() >= MAX_BEFORE {
+                self.before.remove(0);
+            }
+            self.before.push(line);
+        }
         self.inbox.events.borrow_mut().clear();
         let url = dial.url.as_deref().unwrap_or(&self.url);
         match Line::dial(url, &dial, &self.inbox) {
@@ -75,7 +86,11 @@ impl Signaller for WebSocketSignaller {
     }
 
     fn poll(&mut self) -> Option<SignallerEvent> {
-        self.inbox.events.borrow_mut().pop_front()
+        let event = self.inbox.events.borrow_mut().pop_front();
+        if matches!(event, Some(SignallerEvent::Message(_))) {
+            self.before.clear();
+        }
+        event
     }
 
     fn set_waker(&mut self, waker: Waker) {
@@ -185,11 +200,18 @@ impl Line {
     }
 }
 
-impl Drop for Line {
-    fn drop(&mut self) {
+impl Line {
+    /// Has the browser forget our callbacks.
+    fn forget(&self) {
         self.socket.set_onopen(None);
         self.socket.set_onclose(None);
         self.socket.set_onmessage(None);
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.forget();
         // It only fails for a code or reason of our own.
         let _ = self.socket.close();
     }

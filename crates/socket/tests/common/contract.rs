@@ -85,7 +85,7 @@ impl Peer {
                     self.received.push((peer, lane, bytes));
                 }
                 SocketEvent::Failed(error) => panic!("{error}"),
-                SocketEvent::Leader(_) | SocketEvent::Room(_) | SocketEvent::Signaling(_) => {}
+                SocketEvent::Leader(_) | SocketEvent::Room(_) | SocketEvent::Signaling(_) | SocketEvent::Mended(_) => {}
             }
         }
     }

@@ -1,6 +1,13 @@
 //! A network between peers and a signaling server that can break.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -8,11 +15,11 @@ use tokio::{
     task::JoinSet,
 };
 
-/// Carries bytes between peers and the server until it is told to cut all of its connections, and not while it is shut.
+/// Carries bytes between peers and the server until it is told to cut all of its connections, and not while it is blocked.
 pub(crate) struct Wire {
     pub(crate) address: SocketAddr,
     cut: watch::Sender<u32>,
-    shut: watch::Sender<bool>,
+    blocked: Arc<AtomicBool>,
     _task: JoinSet<()>,
 }
 
@@ -22,15 +29,16 @@ impl Wire {
         let address = listener.local_addr()?;
         let cut = watch::Sender::new(0);
         let cutter = Arc::new(cut.clone());
-        let (shut, is_shut) = watch::channel(false);
+        let blocked = Arc::new(AtomicBool::new(false));
+        let is_blocked = blocked.clone();
         let mut task = JoinSet::new();
         task.spawn(async move {
             let mut carried = JoinSet::new();
             while let Ok((mut near, _)) = listener.accept().await {
-                let mut cut = cutter.subscribe();
-                if *is_shut.borrow() {
+                if is_blocked.load(Ordering::Relaxed) {
                     continue;
                 }
+                let mut cut = cutter.subscribe();
                 carried.spawn(async move {
                     let Ok(mut far) = TcpStream::connect(server).await else { return };
                     tokio::select! {
@@ -40,17 +48,20 @@ impl Wire {
                 });
             }
         });
-        Ok(Self { address, cut, shut, _task: task })
-    }
-
-    /// Who connects is cut off at once, or not any more.
-    #[allow(dead_code, reason = "not every test needs it")]
-    pub(crate) fn shut(&self, shut: bool) {
-        self.shut.send_replace(shut);
+        Ok(Self { address, cut, blocked, _task: task })
     }
 
     #[allow(dead_code, reason = "not every test needs it")]
     pub(crate) fn cut(&self) {
         self.cut.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Cuts all of them and lets nobody in, or everybody again.
+    #[allow(dead_code, reason = "not every test needs it")]
+    pub(crate) fn block(&self, blocked: bool) {
+        self.blocked.store(blocked, Ordering::Relaxed);
+        if blocked {
+            self.cut();
+        }
     }
 }

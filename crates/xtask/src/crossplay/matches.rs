@@ -10,6 +10,7 @@ use std::{
 use super::{
     Match,
     desk::{Desk, Waiting},
+    memory::Watch,
     report::Run,
     wire::{Findings, Order, Reached, Sent, parameter},
 };
@@ -34,6 +35,8 @@ pub(super) struct Players {
     pub(super) web: usize,
     pub(super) browser: Browser,
     pub(super) seconds: u32,
+    /// How many percent of what each sends are lost.
+    pub(super) loss: u32,
     pub(super) signaling: String,
     pub(super) program: PathBuf,
     /// For logs and browser profiles.
@@ -70,7 +73,9 @@ impl Players {
 
     fn start(&self, name: &str, desk: &Desk) -> Result<Running> {
         if is_web(name) {
-            let query: Vec<_> = self.parameters(name).iter().map(|(key, value)| format!("{key}={value}")).collect();
+            let mut query: Vec<_> = self.parameters(name).iter().map(|(key, value)| format!("{key}={value}")).collect();
+            // `loss=5%`, as it stands in a URL.
+            query.extend((self.loss > 0).then(|| format!("conditions=loss%3D{}%25", self.loss)));
             let url = format!("http://{}/?{}", desk.address, query.join("&"));
             return browser::open_headless_in(self.browser, name, &url, &self.place);
         }
@@ -78,6 +83,9 @@ impl Players {
         command.args([format!("--{}", parameter::DESK), desk.address.to_string()]);
         for (key, value) in self.parameters(name) {
             command.args([format!("--{key}"), value]);
+        }
+        if self.loss > 0 {
+            command.env("COPLAY_CONDITIONS", format!("loss={}%", self.loss));
         }
         Running::start(name, &mut command, Some(&self.place.join(format!("{name}.log"))))
     }
@@ -114,7 +122,10 @@ pub(super) async fn play(players: &Players, mut desk: Desk) -> Result<Run> {
     }
     let limit = Duration::from_secs(u64::from(players.seconds)) + MEETING;
     let order = Order::Play { seconds: players.seconds };
+    let programs = names.iter().cloned().zip(running.iter().map(Running::id));
+    let watch = Watch::start(programs.collect(), Duration::from_secs(players.seconds.into()));
     let stopped = next(&mut desk, connected, &order, &names, limit, &mut running).await?;
+    let memory = watch.end();
 
     let mut sent = BTreeMap::new();
     for (name, peer) in &stopped {
@@ -133,7 +144,8 @@ pub(super) async fn play(players: &Players, mut desk: Desk) -> Result<Run> {
         peer.order(Order::Leave);
     }
     let kind = players.kind;
-    Ok(Run::of(kind.topology(), kind.host_kind(), players.transport, seconds_to_all_connected, &played))
+    let run = Run::of(kind.topology(), kind.host_kind(), players.transport, seconds_to_all_connected, &played);
+    Ok(run.with_memory(memory))
 }
 
 /// Gives everyone the same order and waits until they have all done it.

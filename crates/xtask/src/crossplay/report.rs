@@ -33,6 +33,8 @@ pub(super) struct Run {
     event_rtt_ms: BTreeMap<&'static str, Times>,
     state_age_ms: Times,
     seconds_to_all_connected: f64,
+    /// Resident memory of each peer while it played, at equal distances, browsers with all their processes.
+    memory_mb: BTreeMap<String, Vec<f64>>,
     /// What is wrong with it.
     #[serde(skip)]
     faults: Vec<String>,
@@ -91,10 +93,21 @@ impl Run {
             event_rtt_ms: rtt.iter().map(|(&pair, times)| (pair, times.into())).collect(),
             state_age_ms: (&age).into(),
             seconds_to_all_connected: (seconds_to_all_connected * 1000.0).round() / 1000.0,
+            memory_mb: BTreeMap::new(),
             faults: Vec::new(),
         };
         run.faults = run.faults_of(played);
         run
+    }
+
+    pub(super) fn with_memory(mut self, memory: BTreeMap<String, Vec<f64>>) -> Self {
+        self.memory_mb = memory;
+        self
+    }
+
+    /// By peer.
+    pub(super) const fn memory(&self) -> &BTreeMap<String, Vec<f64>> {
+        &self.memory_mb
     }
 
     fn faults_of(&mut self, played: &[Played]) -> Vec<String> {

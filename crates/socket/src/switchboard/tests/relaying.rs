@@ -170,6 +170,7 @@ impl Net {
                     let held = std::mem::take(&mut end.held);
                     end.received.extend(held);
                 }
+                Output::Mended(_) | Output::MendedByRelay(_) => panic!("nothing is silent here"),
                 Output::Event(event) => {
                     let end = &mut self.ends[at];
                     end.by_direct |= matches!(event, SocketEvent::Opened(_));

@@ -138,6 +138,7 @@ impl Platform {
                 self.before.insert(attempt.peer, attempt);
                 Some(attempt.peer)
             }
+            Output::Mended(_) | Output::MendedByRelay(_) => panic!("nobody said that a peer is silent"),
             Output::Send(ClientMessage::Signal { receiver, data }) => {
                 let running = self.running.get(&receiver).expect("something runs that this is for");
                 assert!(running.described_here);
