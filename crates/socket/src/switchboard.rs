@@ -32,8 +32,8 @@ use self::{
     relay::{Relay, pace::Pace},
 };
 use crate::{
-    Dial, Dialect, Down, Entered, PathKind, RelayPolicy, RoomEvent, SignalingState, SignallerEvent, SocketConfig,
-    SocketError, SocketEvent,
+    Dial, Dialect, Down, Entered, PathKind, RoomEvent, SignalingState, SignallerEvent, SocketConfig, SocketError,
+    SocketEvent,
 };
 
 mod attempts;

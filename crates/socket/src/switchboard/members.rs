@@ -10,7 +10,7 @@ use coplay_proto::{
 
 use super::{
     MAX_PEERS, Signaling, Switchboard,
-    handshake::{Handshake, Role},
+    handshake::{Handshake, Role, Stage},
     relay::Relay,
 };
 use crate::{Entered, RelayPolicy, RoomEvent, SignalingState, SocketEvent};
@@ -71,7 +71,10 @@ impl Switchboard {
                 tracing::debug!(%peer, "signaling names a peer as new that is known");
                 let came_back = known.role == Role::Answers;
                 known.role = Role::Offers;
-                if came_back && known.relayed && known.stage == Stage::Idle {
+                let (relayed, mends) = (known.relayed && known.stage == Stage::Idle, known.mend.is_some());
+                if came_back && mends {
+                    self.mend_again(now);
+                } else if came_back && relayed {
                     self.retry_later(now, peer);
                 }
                 return;

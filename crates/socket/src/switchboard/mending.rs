@@ -228,6 +228,14 @@ impl Switchboard {
         true
     }
 
+    /// Another attempt that is to be made after a pause is made at once: there was a direct way only just now, and what was
+    /// tried for another may have been lost with the connection to signaling.
+    pub(super) fn retry_soon(&mut self, now: Duration, peer: PeerId) {
+        let Some(handshake) = self.peers.get_mut(&peer) else { return };
+        handshake.retry_at = handshake.retry_at.map(|_| now);
+        handshake.pauses = 0;
+    }
+
     /// The peer says hello by the relay for a link that is open on its side: whether it is here, and is to go there.
     pub(super) fn may_relay(&mut self, now: Duration, peer: PeerId) -> bool {
         let Some(handshake) = self.peers.get(&peer).filter(|peer| !peer.is_fresh(now)) else { return false };

@@ -16,7 +16,7 @@ use coplay_proto::{
 
 use super::{
     Output, Signaling, Switchboard,
-    handshake::{Role, Stage},
+    handshake::{Handshake, Role},
     relay::Relay,
 };
 use crate::{Dial, Down, RelayPolicy, RoomEvent, SignalingState, SocketEvent};
@@ -114,6 +114,7 @@ impl Switchboard {
                 self.forget(peer, None);
             }
         }
+        self.mend_again(now);
         let Some(lobby) = welcome.lobby else { return };
         let was = self.past.lobby.replace(lobby.clone());
         self.event(SocketEvent::Room(RoomEvent::Settings(lobby.clone())));
@@ -204,8 +205,8 @@ impl Switchboard {
 
     /// Whether the peer was handed out as open, and is that still.
     pub(super) fn is_linked(&self, peer: PeerId) -> bool {
-        let open = self.peers.get(&peer).is_some_and(|handshake| handshake.stage == Stage::Open);
-        open || self.live(peer).is_some_and(Relay::is_open)
+        let linked = self.peers.get(&peer).is_some_and(Handshake::is_linked);
+        linked || self.live(peer).is_some_and(Relay::is_open)
     }
 }
 

@@ -214,7 +214,8 @@ impl Switchboard {
         }
         if greeted.opened {
             let (attempt, direct) = (relay.attempt, !relay.only_there);
-            if !self.mended_by_relay(attempt) {
+            let mended = self.mended_by_relay(attempt);
+            if !mended {
                 self.out.push_back(Output::RelayOpen(attempt));
                 self.report(Report::Path(ReportedPath::Websocket));
             }
@@ -225,7 +226,12 @@ impl Switchboard {
             }
             match handshake.stage {
                 Stage::Open => self.direct_opened(now, peer),
-                Stage::Idle if direct => self.retry_later(now, peer),
+                Stage::Idle if direct => {
+                    self.retry_later(now, peer);
+                    if mended {
+                        self.retry_soon(now, peer);
+                    }
+                }
                 _ => {}
             }
         }

@@ -7,7 +7,7 @@ use coplay_proto::{
 };
 
 use super::{mark::Word, *};
-use crate::IceTransportPolicy;
+use crate::{IceTransportPolicy, RelayPolicy};
 
 #[cfg(not(target_arch = "wasm32"))]
 mod spoiled;

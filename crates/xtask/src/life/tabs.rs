@@ -1,7 +1,6 @@
 //! What becomes of a player whose tab is closed, or hidden for two minutes by another one in front of it?
 
 use std::{
-    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
     thread::sleep,
@@ -38,7 +37,7 @@ pub(super) fn rows() -> Result<[Row; 2]> {
     run(cargo().args(["build", "-p", PACKAGE, "--example", EXAMPLE]))?;
     let place = target()?.join("life").join(std::process::id().to_string());
     make_dir(&place)?;
-    let site = Site::start(page, SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let site = Site::local(page)?;
     let driver = Driver::start(&place)?;
     let pair = |room| Pair::meet(&driver, &site, &place, room);
     Ok([
