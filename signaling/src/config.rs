@@ -28,7 +28,8 @@ pub struct Config {
     pub turn: Option<Turn>,
     /// A TURN server within this one. Default none.
     pub embedded_turn: Option<EmbeddedTurn>,
-    /// Answers every request that is no WebSocket: the page of a game, say. Without it there is only `/healthz`.
+    /// Answers every request that is no WebSocket: the page of a game, say. Without it there are only `/healthz`, `/readyz`
+    /// and `/metrics`.
     pub page: Option<Router>,
     /// TLS on the port of signaling, for `wss:` and `https:` without a reverse proxy. Default none.
     pub tls: Option<TlsFiles>,

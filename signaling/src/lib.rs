@@ -1,7 +1,8 @@
 //! Rooms, matchmaking and ICE servers: how peers find each other before they are connected directly.
 //!
 //! A peer opens a WebSocket at `ws://HOST/ROOM` and is told who comes; the server passes offers, answers and candidates
-//! on between the members of a room, and no game data. The wire is that of `matchbox_server` 0.15, so that unmodified
+//! on between the members of a room. It sees no game data; for two who cannot connect it passes that on sealed, unless
+//! [`Limits::relay`] is `None`. The wire is that of `matchbox_server` 0.15, so that unmodified
 //! `matchbox_socket` peers can use it; peers that ask for the subprotocol `coplay.v1` are told more
 //! (see [`coplay_proto::signal`], and `docs/SIGNALING.md` for the whole protocol).
 //!

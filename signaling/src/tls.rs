@@ -204,7 +204,7 @@ fn read(file: &Path) -> Result<Vec<u8>, TlsError> {
     fs::read(file).map_err(failed)
 }
 
-/// Ring, which `webrtc` stands on already.
+/// Ring, which `turn` stands on already.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }

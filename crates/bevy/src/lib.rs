@@ -67,7 +67,8 @@
 //! # What is shared
 //!
 //! * Types are named by [`add_net`](AppNetExt::add_net) while the app is built. They derive [`Networked`] (state: the
-//!   newest value wins), [`NetInput`] (from a player to the owner) or [`NetEvent`] (once, in order).
+//!   newest value wins), [`NetInput`] (from a player to the owner) or [`NetEvent`] (once and in order, unless the type
+//!   says otherwise).
 //! * Entities are shared if they have [`Shared`], which [`ControlledBy`] and [`SceneId`] bring along.
 //!   Their components of other types stay at home, and so does `ChildOf`, unless both entities are shared.
 //! * Each entity has one owner: [`Owned`] there, and nowhere else. In a mesh, and under a host too, it is whoever
@@ -75,7 +76,8 @@
 //! * References to entities, in components and events, are those of the reader's world. What is not shared, or gone,
 //!   is `None`. What is on its way is filled in when it comes, where a component names it; an event waits for it, and to
 //!   be as new as it was for the sender, for two seconds at most. Other channels of events do not wait: [`NetEvent`].
-//! * What there is no room for comes back: [`Unsent`].
+//! * An event is for a [`Target`]: everyone, the host, one peer, who sees an entity. If there is no room for it, it is not
+//!   sent, and comes back: [`Unsent`]. [`EventCounts`] counts those, and those that came without what they name.
 //!
 //! # From a remote entity to its looks
 //!
@@ -110,6 +112,13 @@
 //!
 //! Levels, replays and pictures go by [`send_blob`](BlobCommandsExt::send_blob): to one peer, in chunks, beside the game.
 //! What a peer takes, its [`BlobPolicy`] says; the default is nothing. What everybody needs belongs on an HTTP server.
+//!
+//! # When a connection breaks
+//!
+//! A peer that is not heard for 2 s is [`Unresponsive`]; meanwhile another connection to it is made, as after a change of
+//! networks, and what was on its way is repeated (but for unreliable events). After 10 s it has left: [`PeerLeft`].
+//! Signaling is needed to meet, and not to play: while it is away the game goes on, and when it is back, this peer is in
+//! the room again as who it was.
 //!
 //! # When things happen
 //!

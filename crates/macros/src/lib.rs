@@ -39,9 +39,9 @@ pub fn derive_net_input(input: TokenStream) -> TokenStream {
     derive(Kind::Input, &parse_macro_input!(input as DeriveInput))
 }
 
-/// Makes a type an event of the network: it arrives exactly once, in order.
+/// Makes a type an event of the network: it arrives exactly once, in order, unless it says otherwise.
 ///
-/// Takes the attributes of `Networked`, but `interpolate`.
+/// Takes the attributes of `Networked`, but `interpolate`; and one of `channel = ".."`, `unordered` and `unreliable`.
 #[proc_macro_derive(NetEvent, attributes(net))]
 pub fn derive_net_event(input: TokenStream) -> TokenStream {
     derive(Kind::Event, &parse_macro_input!(input as DeriveInput))

@@ -1,4 +1,5 @@
-//! The connection to one peer: sequences, acks, round trips, and messages exactly once and in order.
+//! What two peers have with each other, whichever connection carries it: sequences, acks, round trips, and messages exactly
+//! once, in the order of their channel.
 
 mod copies;
 mod figures;

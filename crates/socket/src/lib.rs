@@ -3,8 +3,9 @@
 //! A [`Socket`] enters a room, connects with its peers, and moves datagrams on two [`Lane`](coplay_proto::Lane)s: it
 //! knows nothing of what they mean. It never blocks, and is all the same whatever it is made of:
 //!
-//! * [`connect`] gives the platform's WebRTC: the `webrtc` crate on a thread of its own, or the browser's.
-//!   With the feature `matchbox`, those of `matchbox_socket` can be had instead: [`Transport`].
+//! * [`connect`] gives the platform's WebRTC: on native ICE, DTLS and SCTP under a driver of our own, on a thread of its own;
+//!   on the web the browser's. With the feature `matchbox`, `matchbox_socket` can make the connections instead:
+//!   [`Transport`].
 //! * [`MemoryHub`] gives sockets within one process, with virtual time and bad paths on request.
 //! * [`Conditioned`] makes any socket's path worse.
 //!

@@ -319,7 +319,7 @@ pub enum IceTransportPolicy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Transport {
-    /// Our own: the `webrtc` crate on native, the browser's connections on the web.
+    /// Our own: ICE, DTLS and SCTP under a driver of ours on native, the browser's connections on the web.
     #[default]
     WebRtc,
     /// `matchbox_socket` 0.15, with the cargo feature `matchbox`. Everything but the connections is as with

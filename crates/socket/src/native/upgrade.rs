@@ -103,8 +103,8 @@ async fn connect(roots: RootCertStore, uri: &Uri) -> Result<Box<dyn Stream>, Dow
     Ok(Box::new(tls(roots)?.connect(name, stream).await.map_err(lost)?))
 }
 
-/// TLS for `wss:`, which a page from `https:` makes its signaling server speak. By rustls on ring, which webrtc brings
-/// anyway: that adds least.
+/// TLS for `wss:`, which a page from `https:` makes its signaling server speak. By rustls on ring, which `rtc-dtls`
+/// brings anyway: that adds least.
 fn tls(roots: RootCertStore) -> Result<TlsConnector, Down> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
