@@ -95,6 +95,7 @@ impl Arena {
 pub(crate) fn play(options: &Options) -> Result {
     let mut steps = Steps::new(4);
     let listen = where_to(options.listen)?;
+    Site::check(&options.ice_server)?;
     let arena = Arena::build(&mut steps, options.release)?;
     steps.next("starting signaling, with the page on the same port");
     let site = Site::start(arena.page.clone(), listen, &options.ice_server)?;
