@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::MAX_MEMBERS;
 use crate::{MemberId, PeerId, Term};
 
-/// How far a new leader counts every seat's incarnation up, so that it never gives one that the former leader gave
+/// How far a new leader counts every slot's incarnation up, so that it never gives one that the former leader gave
 /// just before it was gone.
 const SUCCESSION_SKIP: u16 = 8;
 
@@ -179,6 +179,8 @@ impl Roster {
     pub(super) fn succeed(&mut self, leader: PeerId) {
         self.term = Term(self.term.0.saturating_add(1));
         self.leader = Some(leader);
+        // The former one may have given slots that we have seen nobody in.
+        self.incarnations.resize(usize::from(MAX_MEMBERS), 0);
         for next in &mut self.incarnations {
             *next = next.saturating_add(SUCCESSION_SKIP);
         }
@@ -276,10 +278,12 @@ mod tests {
         assert_eq!(roster.heirs().iter().map(|seat| seat.peer).collect::<Vec<_>>(), [peer(2), peer(3), peer(9)]);
         roster.succeed(peer(2));
         assert_eq!((roster.term, roster.leader()), (Term(2), Some(peer(2))));
-        let given = MemberId { slot: 4, incarnation: 0 };
+        let given = MemberId { slot: 4, incarnation: 8 };
         assert_eq!(roster.admit(peer(10), 8).map(|seat| seat.member), Some(given));
-        let former = MemberId { slot: 1, incarnation: 9 };
-        assert_eq!(roster.known(former), Known::Dead, "what the former leader may have given is not given again");
+        for (slot, incarnation) in [(1, 9), (4, 0), (9, 7)] {
+            let former = roster.known(MemberId { slot, incarnation });
+            assert_eq!(former, Known::Dead, "what the former leader may have given is not given again");
+        }
     }
 
     #[test]

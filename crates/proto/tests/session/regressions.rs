@@ -154,6 +154,42 @@ fn who_names_itself_controller_of_what_it_gives_away_may_send_input() {
     play(Topology::Host, 4, Conditions::PERFECT, 0, &ops);
 }
 
+/// It is given to a member that leaves, while another sends an event about it to the one who gave it: who owns it, as
+/// far as the sender knows, so that there is nothing to wait for.
+#[test]
+fn an_event_about_what_its_receiver_gave_away_is_not_held_up() {
+    let ops = [
+        Op::Spawn { peer: 63, controller: 0 },
+        Op::Run { millis: 10 },
+        Op::Spawn { peer: 270, controller: 0 },
+        Op::Spawn { peer: 588, controller: 0 },
+        Op::Spawn { peer: 273, controller: 0 },
+        Op::Run { millis: 66 },
+        Op::Grant { peer: 54, entity: 87, to: 788 },
+        Op::Send { peer: 472, to: 846 },
+        Op::Leave { peer: 473 },
+    ];
+    let path = path(50, 7, 0.168_270_935_352_046_15, 0.085_109_212_951_344_27, 0.088_654_418_312_836_78);
+    play(Topology::Mesh, 3, path, 10_331_839_174_918_683_413, &ops);
+}
+
+/// A leader dies just as it has let somebody in, of whom the next one has not heard: it comes in anew, and what it says
+/// from the seat that it has given up is not taken for what it says from the next.
+#[test]
+fn a_seat_that_the_next_leader_has_not_heard_of_is_not_given_again() {
+    let ops = [
+        Op::Spawn { peer: 348, controller: 0 },
+        Op::Spawn { peer: 709, controller: 0 },
+        Op::Run { millis: 169 },
+        Op::Kill { peer: 684 },
+        Op::Spawn { peer: 0, controller: 0 },
+        Op::Spawn { peer: 19, controller: 0 },
+        Op::Enter,
+    ];
+    let path = path(47, 4, 0.147_656_397_380_613_45, 0.038_563_562_207_010_38, 0.048_477_354_540_525_916);
+    play(Topology::Mesh, 3, path, 1_004_500_849_346_085_848, &ops);
+}
+
 fn play(topology: Topology, peers: usize, path: Conditions, seed: u64, ops: &[Op]) {
     let mut game = Game::new(topology, peers, path, seed);
     game.play(ops);
