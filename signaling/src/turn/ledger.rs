@@ -278,11 +278,8 @@ mod tests {
         assert!(open(&ledger, 2, 9).is_none(), "the client has one");
         assert!(open(&ledger, 1, 9).is_some_and(|_| ledger.count() == 3));
         leases.clear();
-        assert_eq!(
-            (ledger.count(), ledger.lock().peers.len(), ledger.lock().addresses.len()),
-            (0, 0, 0),
-            "nothing is left"
-        );
+        let books = ledger.lock();
+        assert_eq!((books.accounts.len(), books.peers.len(), books.addresses.len()), (0, 0, 0), "nothing is left");
     }
 
     #[test]
