@@ -241,8 +241,9 @@ pub struct Timing {
     pub close: Duration,
     /// For a peer whose WebSocket was lost to come back to its seat. Default 10 s.
     pub resume: Duration,
-    /// From the start of the server, for a peer that led its room before to say so and lead it again. Default 30 s: our
-    /// sockets dial at least every 10 s.
+    /// From the start of the server, for a peer that led its room before to say so and lead it again; and from when a
+    /// leader says who is to come back to a locked room, for them to do so, if [`Self::resume`] is not longer. Default
+    /// 30 s: our sockets dial at least every 10 s.
     pub reclaim: Duration,
     /// For which nobody comes in from the address of a peer that the leader removed. Default 60 s.
     pub kicked: Duration,

@@ -228,6 +228,9 @@ struct EmbeddedTurnOptions {
     /// How many of them one peer has at most [default: 16]; it makes one for each peer it meets and network interface
     #[arg(long, env = "COPLAY_TURN_PEER_ALLOCATIONS", value_name = "N", requires = "turn_embedded")]
     turn_peer_allocations: Option<u32>,
+    /// How many of them one address has at most, or one IPv6 network of 64 bits [default: 64]
+    #[arg(long, env = "COPLAY_TURN_ADDRESS_ALLOCATIONS", value_name = "N", requires = "turn_embedded")]
+    turn_address_allocations: Option<u32>,
     /// How many kilobits a second an allocation relays, either way [default: 2000]
     #[arg(long, env = "COPLAY_TURN_RATE", value_name = "KBIT", requires = "turn_embedded")]
     turn_rate: Option<u32>,
@@ -243,6 +246,7 @@ impl EmbeddedTurnOptions {
             external_ips: self.turn_external_ip,
             allow_private: self.turn_allow_private,
             peer_allocations: self.turn_peer_allocations.unwrap_or(default.peer_allocations),
+            address_allocations: self.turn_address_allocations.unwrap_or(default.address_allocations),
             allocations: self.turn_allocations.unwrap_or(default.allocations),
             rate: match self.turn_rate {
                 Some(kbit) => RelayRate { bytes: kbit.saturating_mul(125), ..default.rate },

@@ -26,7 +26,7 @@ pub(crate) use self::returns::{Entry, Kept, Resume};
 use self::{
     door::RoomDoor,
     face::{Face, Powers},
-    group::{Greeting, Group, Newcomer},
+    group::{Greeting, Group, Identity, Newcomer},
     returns::Returns,
 };
 use crate::{
@@ -185,6 +185,8 @@ pub(crate) struct Room {
     /// That of `key`, for the seats.
     name: Arc<str>,
     registry: Arc<Registry>,
+    /// Whether this server drew its code, for this room: then nobody led it before the server began.
+    is_new: bool,
     /// In boxes, since the smallest map has places for four.
     groups: HashMap<u64, Box<Group>>,
     /// The group that newcomers come into.
@@ -224,6 +226,7 @@ pub(crate) fn open(
         name: key.name.as_str().into(),
         key,
         registry,
+        is_new: ask.room.is_none(),
         groups: HashMap::new(),
         filling: None,
         refilling: BTreeSet::new(),
@@ -288,16 +291,12 @@ impl Room {
 
     fn join(&mut self, join: Join) {
         let number = self.open_group();
-        if let Some(peer) = join.newcomer.proven() {
-            if self.returns.has(number, peer) {
-                // It is here: it comes back to its seat, by its secret in place of the token.
-                let Join { newcomer: Newcomer { ice_servers, .. }, reply, .. } = join;
-                return self.claim(Box::new(Resume { group: number, peer, ice_servers, reply }));
-            }
-            if let Some(group) = self.groups.get_mut(&number) {
-                // One that keeps no seat may be thought to be well on the WebSocket that it had before.
-                group.dismiss(peer, SignalError::SeatGone);
-            }
+        if let Some(peer) = join.newcomer.proven()
+            && self.returns.has(number, peer)
+        {
+            // It is here: it comes back to its seat, by its secret in place of the token.
+            let Join { newcomer: Newcomer { ice_servers, .. }, reply, .. } = join;
+            return self.claim(Box::new(Resume { group: number, peer, ice_servers, reply }));
         }
         let Join { ask, newcomer, kept, reply } = join;
         let joined = self.admit(number, &ask, newcomer, kept);
@@ -345,7 +344,7 @@ impl Room {
         }
     }
 
-    fn admit(&mut self, number: u64, ask: &Ask, newcomer: Newcomer, kept: Kept) -> Result<Entry, SignalError> {
+    fn admit(&mut self, number: u64, ask: &Ask, mut newcomer: Newcomer, kept: Kept) -> Result<Entry, SignalError> {
         let room_peers = self.registry.limits().room_peers;
         let capacity = self.key.next.or(ask.max).unwrap_or(room_peers).min(room_peers);
         let fresh = self.groups.is_empty();
@@ -370,14 +369,20 @@ impl Room {
         let seat = SeatName { room: self.key.clone(), group: number, peer };
         let greeting = Greeting {
             room: &self.key.name,
-            lobby: (!grouped).then(|| self.face.lobby(group, &self.door, group.len() + 1)),
+            lobby: (!grouped).then(|| self.face.lobby(group, &self.door, group.len() + usize::from(!group.has(peer)))),
             resume: bell.as_ref().and_then(|_| self.registry.secrets().token(&seat)),
             relay: self.registry.limits().relay.filter(|_| relays).map(|relay| relay.offer()),
             ..Greeting::default()
         };
         self.arrivals = self.arrivals.wrapping_add(1);
         let arrival = self.arrivals;
+        if let Identity::Proven { led } = &mut newcomer.identity
+            && self.is_new
+        {
+            *led = None;
+        }
         group.admit(newcomer, arrival, greeting)?;
+        self.door.expect_no_more(peer);
         group.came(Instant::now());
         if !fresh && group.is_led_by(peer) && !self.door.has_password() {
             // It leads again. Whoever made the room anew before it came knew no password of it.
@@ -468,6 +473,7 @@ impl Room {
             room_peers: self.registry.limits().room_peers,
             relays: self.registry.relays(),
             banned_for: self.registry.timing().kicked,
+            returning_for: self.registry.timing().reclaim.max(self.registry.timing().resume),
             now: Instant::now(),
         };
         let Some(group) = self.groups.get_mut(&number) else { return };

@@ -23,7 +23,7 @@ use self::{
     credentials::Revoked,
     downlink::Downlink,
     guard::{Guard, MAX_PACKET},
-    ledger::Ledger,
+    ledger::{Ledger, Quotas},
     nonce::Nonces,
     relay::{Family, Harbour},
     rules::Rules,
@@ -135,12 +135,17 @@ impl TurnServer {
         // What it relays, and as much again for requests and what is dropped.
         let twice = settings.rate.packets.saturating_mul(2).max(MIN_PACKETS);
         let packets = Refill { burst: twice, rate: twice };
+        let quotas = Quotas {
+            peer: settings.peer_allocations,
+            address: settings.address_allocations,
+            total: settings.allocations,
+        };
         let shared = Shared {
             port: address.port(),
             external_ips: external_ips.clone(),
             secrets: if secrets.is_empty() { drawn() } else { secrets.clone() },
             ttl: settings.ttl,
-            ledger: Ledger::new(settings.peer_allocations, settings.allocations, packets),
+            ledger: Ledger::new(quotas, packets),
             counters: Arc::default(),
             revoked: Mutex::default(),
             revocation: Notify::new(),

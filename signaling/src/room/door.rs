@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use coplay_proto::{PeerId, signal::SignalError};
+use coplay_proto::{
+    PeerId,
+    signal::{SignalError, lobby::MAX_MATCH},
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -28,8 +31,8 @@ const GUESSERS: usize = 256;
 #[derive(Debug)]
 pub(crate) struct RoomDoor {
     pub(crate) locked: bool,
-    /// Who may come in though it is locked, if they prove that they have these ids.
-    pub(crate) returning: Vec<PeerId>,
+    /// Who may come in though it is locked, if they prove that they have these ids, and until when.
+    returning: Option<(Vec<PeerId>, Instant)>,
     password: Option<PasswordHash>,
     removed: VecDeque<(IpAddr, Instant)>,
     guesses: HashMap<IpAddr, Budget>,
@@ -40,7 +43,7 @@ impl RoomDoor {
     pub(crate) fn new(password: Option<PasswordHash>, now: Instant) -> Self {
         Self {
             locked: false,
-            returning: Vec::new(),
+            returning: None,
             password,
             removed: VecDeque::new(),
             guesses: HashMap::new(),
@@ -60,6 +63,20 @@ impl RoomDoor {
             self.removed.pop_front();
         }
         self.removed.push_back((from, until));
+    }
+
+    /// These may come in though the room is locked, each once and until then; in place of those named before, and
+    /// [`MAX_MATCH`] of them at most.
+    pub(crate) fn expect(&mut self, peers: Vec<PeerId>, until: Instant) {
+        self.returning = Some((peers.into_iter().take(MAX_MATCH as usize).collect(), until));
+    }
+
+    /// This one is back, or is not to be.
+    pub(crate) fn expect_no_more(&mut self, peer: PeerId) {
+        if let Some((peers, _)) = &mut self.returning {
+            peers.retain(|other| *other != peer);
+        }
+        self.returning.take_if(|(peers, _)| peers.is_empty());
     }
 
     /// The password is this one from now on.
@@ -92,7 +109,9 @@ impl RoomDoor {
                 return Err(SignalError::WrongPassword);
             }
         }
-        let expected = proven.is_some_and(|peer| self.returning.contains(&peer));
+        self.returning.take_if(|(_, until)| *until <= now);
+        let expected =
+            proven.is_some_and(|peer| self.returning.as_ref().is_some_and(|(peers, _)| peers.contains(&peer)));
         if self.locked && !expected { Err(SignalError::RoomLocked) } else { Ok(()) }
     }
 
@@ -180,7 +199,7 @@ mod tests {
         for proven in [None, peer] {
             assert_eq!(door.admit(address(2), proven, None, &secrets, now), Err(SignalError::RoomLocked));
         }
-        door.returning.extend(peer);
+        door.expect(peer.into_iter().collect(), now + Duration::from_secs(30));
         assert_eq!(door.admit(address(2), peer, None, &secrets, now), Ok(()), "one who was in it before");
         assert_eq!(door.admit(address(2), None, None, &secrets, now), Err(SignalError::RoomLocked));
         door.ban(address(1), now + Duration::from_secs(60));
@@ -189,5 +208,28 @@ mod tests {
             door.ban(address(n), now + Duration::from_secs(60));
         }
         assert_eq!(door.removed.len(), REMEMBERED);
+    }
+
+    #[test]
+    fn who_is_expected_comes_in_once_and_in_time() {
+        let (secrets, now) = (Secrets::new(), Instant::now());
+        let mut door = RoomDoor::new(None, now);
+        door.locked = true;
+        let (peer, locked) = (PeerId::from_u128, Err(SignalError::RoomLocked));
+        let until = now + Duration::from_secs(30);
+        door.expect((0..1000).map(peer).collect(), until);
+        assert_eq!(door.returning.as_ref().map(|(peers, _)| peers.len()), Some(MAX_MATCH as usize), "a bound");
+        door.expect(vec![peer(1), peer(2), peer(3)], until);
+        for n in [1, 2] {
+            assert_eq!(door.admit(address(1), Some(peer(n)), None, &secrets, now), Ok(()));
+        }
+        door.expect_no_more(peer(1));
+        assert_eq!(door.admit(address(1), Some(peer(1)), None, &secrets, now), locked, "it was back, or was removed");
+        assert_eq!(door.admit(address(1), Some(peer(2)), None, &secrets, now), Ok(()), "of others nothing changes");
+        assert_eq!(door.admit(address(1), Some(peer(2)), None, &secrets, until), locked, "too late");
+        assert!(door.returning.is_none(), "nobody is remembered for longer");
+        door.expect(vec![peer(4)], until);
+        door.expect_no_more(peer(4));
+        assert!(door.returning.is_none());
     }
 }

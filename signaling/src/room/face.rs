@@ -6,7 +6,7 @@ use coplay_proto::{
     PeerId,
     signal::{
         SignalError,
-        lobby::{Listing, Lobby, MAX_MATCH, RoomCommand},
+        lobby::{Listing, Lobby, RoomCommand},
     },
 };
 use tokio::time::Instant;
@@ -43,6 +43,8 @@ pub(crate) struct Powers<'a> {
     /// The embedded TURN server, if there is one.
     pub(crate) relays: Option<&'a Relays>,
     pub(crate) banned_for: Duration,
+    /// How long those may take who come back to a locked room.
+    pub(crate) returning_for: Duration,
     pub(crate) now: Instant,
 }
 
@@ -116,7 +118,7 @@ impl Face {
         }
         match command {
             RoomCommand::Lock(locked) => door.locked = locked,
-            RoomCommand::Returning(peers) => door.returning = peers.into_iter().take(MAX_MATCH as usize).collect(),
+            RoomCommand::Returning(peers) => door.expect(peers, powers.now + powers.returning_for),
             RoomCommand::Metadata(metadata) => self.listing.metadata = metadata,
             RoomCommand::Max(max) if (1..=powers.room_peers).contains(&max) => group.set_max(max),
             RoomCommand::Max(_) => {
@@ -124,6 +126,7 @@ impl Face {
             }
             RoomCommand::Kick(peer) if peer == from => return Err(malformed("to leave a room, close the connection")),
             RoomCommand::Kick(peer) => {
+                door.expect_no_more(peer);
                 let seconds = u32::try_from(powers.banned_for.as_secs()).unwrap_or(u32::MAX);
                 if let Some(address) = group.kick(peer, SignalError::Kicked { seconds }) {
                     tracing::debug!(%peer, from = address.map(tracing::field::display), "a peer is removed by the leader");

@@ -110,6 +110,8 @@ pub(crate) struct Group {
     max: Option<u32>,
     /// How many there can be.
     capacity: u32,
+    /// How many there could be at first: so many seats are given to others, whatever the leader says later.
+    size: u32,
     members: Vec<Member>,
     term: Term,
     /// In which term the leader led before the server began, by its own word; 0 if it did not say so.
@@ -131,6 +133,7 @@ impl Group {
             topology,
             max,
             capacity,
+            size: capacity,
             members: Vec::new(),
             term: Term(1),
             led: Term(0),
@@ -190,11 +193,11 @@ impl Group {
         (self.max, self.capacity) = (Some(max), max);
     }
 
-    /// How many seats are free because somebody went before they met anybody. `kept` is for how long that counts once
-    /// others have met.
+    /// How many seats are free because somebody went before they met anybody: with who gets them there are no more than
+    /// there could be at first. `kept` is for how long that counts once others have met.
     pub(crate) fn vacant(&self, now: Instant, kept: Duration) -> u32 {
         let is_late = self.begun.is_some_and(|begun| now.saturating_duration_since(begun) >= kept);
-        if is_late { 0 } else { self.lost.min(self.free()) }
+        if is_late { 0 } else { self.lost.min(self.free()).min(self.short()) }
     }
 
     /// Nobody who is gone is to be replaced.
@@ -212,6 +215,20 @@ impl Group {
         self.begun = self.begun.map(|_| now);
     }
 
+    /// Whether a peer fits in, if need be in the place that it has.
+    fn has_room_for(&self, newcomer: &Newcomer) -> Result<(), SignalError> {
+        if let Some(asked) = newcomer.topology
+            && asked != self.topology
+        {
+            return Err(SignalError::TopologyDiffers { room: self.topology, asked });
+        }
+        let others = self.members.iter().filter(|member| member.peer != newcomer.peer).count();
+        if others >= self.capacity as usize {
+            return Err(SignalError::RoomFull { max: self.capacity });
+        }
+        Ok(())
+    }
+
     /// Takes a peer in and greets it; those it is to be connected with hear of it, and make the offers. One that leads again
     /// makes them itself.
     pub(crate) fn admit(
@@ -220,17 +237,12 @@ impl Group {
         arrival: u32,
         greeting: Greeting<'_>,
     ) -> Result<(), SignalError> {
-        if let Some(asked) = newcomer.topology
-            && asked != self.topology
-        {
-            return Err(SignalError::TopologyDiffers { room: self.topology, asked });
-        }
-        if self.is_full() {
-            return Err(SignalError::RoomFull { max: self.capacity });
-        }
+        self.has_room_for(&newcomer)?;
+        // One that is here already, and keeps no seat, may be thought to be well on the WebSocket that it had before.
+        self.dismiss(newcomer.peer, SignalError::SeatGone);
         let Newcomer { peer: me, identity, coplay, relays, ice_servers, from, outbox, .. } = newcomer;
         self.members.push(Member { peer: me, arrival, coplay, relays, from, outbox, met: false });
-        self.lost = self.lost.saturating_sub(1).min(self.free());
+        self.lost = self.lost.saturating_sub(1).min(self.free()).min(self.short());
         let (secret, led) = match identity {
             Identity::Drawn(secret) => (Some(secret.text()), None),
             Identity::Proven { led } => (None, led.map(|led| led.min(MAX_LED)).filter(|led| *led > self.led)),
@@ -314,7 +326,7 @@ impl Group {
     }
 
     /// Lets a member go, and tells it why.
-    pub(crate) fn dismiss(&mut self, peer: PeerId, why: SignalError) {
+    fn dismiss(&mut self, peer: PeerId, why: SignalError) {
         if let Some(member) = self.members.iter_mut().find(|member| member.peer == peer) {
             member.outbox.dismiss(why);
             self.leave(peer);
@@ -410,6 +422,11 @@ impl Group {
         self.capacity.saturating_sub(u32::try_from(self.members.len()).unwrap_or(u32::MAX))
     }
 
+    /// How many fewer there are than there could be at first.
+    fn short(&self) -> u32 {
+        self.size.saturating_sub(u32::try_from(self.members.len()).unwrap_or(u32::MAX))
+    }
+
     /// The members at two places have met.
     fn meet(&mut self, one: usize, other: usize) {
         for at in [one, other] {
@@ -432,7 +449,8 @@ impl Group {
             }
         }
         let gone = self.members.remove(place);
-        self.lost = self.lost.saturating_add(u32::from(!gone.met));
+        // A seat that the leader added is none that somebody waits for.
+        self.lost = self.lost.saturating_add(u32::from(!gone.met && self.short() > 0));
         self.handshakes.forget(peer);
         self.relayed.retain(|(one, other)| *one != peer && *other != peer);
         if place > 0 {

@@ -1,7 +1,7 @@
 //! Who has which allocations, and may they have one more?
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     hash::Hash,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -13,6 +13,7 @@ use stun::agent::TransactionId;
 use tokio::time::Instant;
 
 use super::tokens::{Refill, Tokens};
+use crate::shares::household;
 
 /// The most addresses that one allocation has permissions for at once, and channels to.
 const MAX_REMOTES: usize = 64;
@@ -20,11 +21,19 @@ const MAX_REMOTES: usize = 64;
 const PERMISSION: Duration = Duration::from_secs(5 * 60);
 pub(crate) const CHANNEL: Duration = Duration::from_secs(10 * 60);
 
+/// How many allocations there may be at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Quotas {
+    pub(crate) peer: u32,
+    /// Of one address, however many ids it has credentials of: each visit of signaling is another.
+    pub(crate) address: u32,
+    pub(crate) total: u32,
+}
+
 /// All allocations of a server.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    per_peer: u32,
-    total: u32,
+    quotas: Quotas,
     packets: Refill,
     books: Mutex<Books>,
 }
@@ -33,6 +42,8 @@ pub(crate) struct Ledger {
 struct Books {
     accounts: HashMap<SocketAddr, Account>,
     peers: HashMap<PeerId, u32>,
+    /// By [`household`].
+    addresses: HashMap<IpAddr, u32>,
     next: u64,
 }
 
@@ -60,9 +71,9 @@ pub(crate) struct Lease {
 }
 
 impl Ledger {
-    /// For so many allocations of one peer and in all, each of which may send so many packets of whatever kind.
-    pub(crate) fn new(per_peer: u32, total: u32, packets: Refill) -> Arc<Self> {
-        Arc::new(Self { per_peer, total, packets, books: Mutex::default() })
+    /// For so many allocations, each of which may send so many packets of whatever kind.
+    pub(crate) fn new(quotas: Quotas, packets: Refill) -> Arc<Self> {
+        Arc::new(Self { quotas, packets, books: Mutex::default() })
     }
 
     /// Enters an allocation, unless that is one too many.
@@ -75,14 +86,18 @@ impl Ledger {
         now: Instant,
     ) -> Option<Lease> {
         let mut books = self.lock();
+        let address = household(client.ip());
         let held = books.peers.get(&peer).copied().unwrap_or(0);
-        if held >= self.per_peer || books.accounts.len() >= self.total as usize || books.accounts.contains_key(&client)
-        {
+        let nearby = books.addresses.get(&address).copied().unwrap_or(0);
+        let Quotas { peer: most, address: most_nearby, total } = self.quotas;
+        let is_full = held >= most || nearby >= most_nearby || books.accounts.len() >= total as usize;
+        if is_full || books.accounts.contains_key(&client) {
             return None;
         }
         let number = books.next;
         books.next += 1;
         books.peers.insert(peer, held + 1);
+        books.addresses.insert(address, nearby + 1);
         let (permissions, channels) = (Recent::new(PERMISSION), Recent::new(CHANNEL));
         let packets = Tokens::full(self.packets, now);
         let account = Account { number, peer, username, request, relay: None, permissions, channels, packets };
@@ -170,13 +185,19 @@ impl Books {
             return None;
         }
         let account = self.accounts.remove(&client)?;
-        if let Some(held) = self.peers.get_mut(&account.peer) {
-            *held = held.saturating_sub(1);
-            if *held == 0 {
-                self.peers.remove(&account.peer);
-            }
-        }
+        release(&mut self.peers, account.peer);
+        release(&mut self.addresses, household(client.ip()));
         Some(account)
+    }
+}
+
+/// One less; who has none is forgotten.
+fn release<K: Eq + Hash>(held: &mut HashMap<K, u32>, of: K) {
+    if let Entry::Occupied(mut count) = held.entry(of) {
+        *count.get_mut() = count.get().saturating_sub(1);
+        if *count.get() == 0 {
+            count.remove();
+        }
     }
 }
 
@@ -235,6 +256,10 @@ mod tests {
         SocketAddr::from(([192, 0, 2, 1], port))
     }
 
+    fn ledger(peer: u32, total: u32) -> Arc<Ledger> {
+        Ledger::new(Quotas { peer, address: total, total }, PACKETS)
+    }
+
     fn open(ledger: &Arc<Ledger>, port: u16, peer: u128) -> Option<Lease> {
         let peer = PeerId::from_u128(peer);
         ledger.open(client(port), peer, format!("name of {peer}"), TransactionId::default(), Instant::now())
@@ -242,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_peer_has_so_many_and_all_together_have_so_many() {
-        let ledger = Ledger::new(2, 3, PACKETS);
+        let ledger = ledger(2, 3);
         let mut leases: Vec<_> = [open(&ledger, 1, 7), open(&ledger, 2, 7)].into_iter().flatten().collect();
         assert_eq!(leases.len(), 2);
         assert!(open(&ledger, 3, 7).is_none(), "a third of one peer");
@@ -253,12 +278,35 @@ mod tests {
         assert!(open(&ledger, 2, 9).is_none(), "the client has one");
         assert!(open(&ledger, 1, 9).is_some_and(|_| ledger.count() == 3));
         leases.clear();
-        assert_eq!((ledger.count(), ledger.lock().peers.len()), (0, 0), "nothing is left behind");
+        let books = ledger.lock();
+        assert_eq!((books.accounts.len(), books.peers.len(), books.addresses.len()), (0, 0, 0), "nothing is left");
+    }
+
+    #[test]
+    fn an_address_has_so_many_whatever_ids_it_has() {
+        let ledger = Ledger::new(Quotas { peer: 2, address: 3, total: 100 }, PACKETS);
+        let of = |address: &str, peer| {
+            let (peer, client) = (PeerId::from_u128(peer), address.parse().unwrap());
+            ledger.open(client, peer, peer.to_string(), TransactionId::default(), Instant::now())
+        };
+        let mut leases: Vec<_> = (0..10).filter_map(|n: u16| of(&format!("192.0.2.1:{}", n + 1), n.into())).collect();
+        assert_eq!(leases.len(), 3);
+        assert!(of("[::ffff:192.0.2.1]:9", 9).is_none(), "the same by another socket");
+        leases.extend(of("192.0.2.2:1", 20));
+        assert_eq!(leases.len(), 4, "a neighbour has its own");
+        let network: Vec<_> =
+            (0..10).filter_map(|n: u16| of(&format!("[2001:db8::{n}]:1"), 30 + u128::from(n))).collect();
+        assert_eq!(network.len(), 3, "an IPv6 network of 64 bits is one");
+        leases.remove(0);
+        leases.extend(of("192.0.2.1:9", 9));
+        assert_eq!(ledger.count(), 7, "what ended makes room");
+        drop((leases, network));
+        assert!(ledger.lock().addresses.is_empty());
     }
 
     #[test]
     fn a_relay_that_closes_late_does_not_take_the_next_one_along() {
-        let ledger = Ledger::new(1, 1, PACKETS);
+        let ledger = ledger(1, 1);
         let first = open(&ledger, 1, 7).unwrap();
         ledger.close(client(1));
         let second = open(&ledger, 1, 7).unwrap();
@@ -274,7 +322,7 @@ mod tests {
 
     #[test]
     fn an_allocation_sends_so_many_packets() {
-        let ledger = Ledger::new(1, 1, PACKETS);
+        let ledger = ledger(1, 1);
         let now = Instant::now();
         assert_eq!(ledger.admit(client(1), now), None);
         let _lease = open(&ledger, 1, 7).unwrap();
@@ -285,7 +333,7 @@ mod tests {
 
     #[test]
     fn an_allocation_reaches_so_many_at_once() {
-        let ledger = Ledger::new(1, 1, PACKETS);
+        let ledger = ledger(1, 1);
         let _lease = open(&ledger, 1, 7).unwrap();
         let now = Instant::now();
         let ip = |n: u8| IpAddr::from([198, 51, 100, n]);

@@ -4,6 +4,7 @@ use std::{
     any::Any,
     fmt,
     net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -22,8 +23,6 @@ use super::{
     tokens::{Refill, Tokens},
 };
 
-/// How many ports are tried for a relay before there is none.
-const TRIES: u16 = 64;
 /// Waited after a relay's socket reported an error, so that one that lasts does not take a whole core.
 const AFTER_ERROR: Duration = Duration::from_millis(20);
 
@@ -87,20 +86,35 @@ impl Harbour {
         ))
     }
 
-    /// A socket at one of the ports, from a random one upwards, so that nobody knows which is next.
+    /// A socket at one of the ports, if any of them is free. To try one takes a system call.
     fn bind(&self, ip: IpAddr) -> Option<UdpSocket> {
-        let (first, last) = (*self.rules.ports.start(), *self.rules.ports.end());
-        let ports = u32::from(last - first) + 1;
         // The low 62 bits of a version 4 UUID are random (RFC 9562, section 5.4).
-        let start = Uuid::new_v4().as_u64_pair().1 as u32 % ports;
-        let tries = ports.min(u32::from(TRIES));
-        (0..tries).find_map(|n| {
-            let port = u32::from(first) + (start + n) % ports;
-            let socket = std::net::UdpSocket::bind((ip, u16::try_from(port).ok()?)).ok()?;
+        let random = Uuid::new_v4().as_u64_pair().1;
+        order(&self.rules.ports, random as u32, (random >> 32) as u32 & (u32::MAX >> 2)).find_map(|port| {
+            let socket = std::net::UdpSocket::bind((ip, port)).ok()?;
             socket.set_nonblocking(true).ok()?;
             UdpSocket::from_std(socket).ok()
         })
     }
+}
+
+/// All of the ports, each once, from one of them in steps of a size, both by random numbers: so that nobody knows which is
+/// next, and that those in use, which lie anywhere, are no block to be walked through.
+fn order(ports: &RangeInclusive<u16>, start: u32, step: u32) -> impl Iterator<Item = u16> {
+    let first = u32::from(*ports.start());
+    let count = u32::from(ports.end().saturating_sub(*ports.start())) + 1;
+    // Steps with no factor in common with the number of ports come to all of them. One port more has none.
+    let step = (1 + step % count..=count + 1).find(|step| gcd(*step, count) == 1).unwrap_or(1);
+    let mut at = start % count;
+    (0..count).filter_map(move |_| {
+        let port = u16::try_from(first + at).ok();
+        at = (at + step) % count;
+        port
+    })
+}
+
+fn gcd(one: u32, other: u32) -> u32 {
+    if other == 0 { one } else { gcd(other, one % other) }
 }
 
 /// [`Harbour`], as the allocations know it.
@@ -257,7 +271,45 @@ pub(super) fn unconnected() -> webrtc_util::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeSet, net::Ipv4Addr};
+
     use super::*;
+
+    #[test]
+    fn every_port_is_tried_once_wherever_it_begins() {
+        for count in (1..=130).chain([997, 1_000, 65_535]) {
+            let ports = u16::MAX - (count - 1)..=u16::MAX;
+            for (start, step) in [(0, 0), (1, 1), (7, 59), (u32::MAX, u32::MAX), (64, 999)] {
+                let tried: Vec<_> = order(&ports, start, step).collect();
+                assert_eq!(tried.len(), usize::from(count), "{start} {step}");
+                let different: BTreeSet<_> = tried.into_iter().collect();
+                assert!(different.len() == usize::from(count) && different.iter().all(|port| ports.contains(port)));
+            }
+        }
+        let ports = 61_000..=61_999;
+        let starts: BTreeSet<_> = (0..1_000).flat_map(|start| order(&ports, start, 3).next()).collect();
+        let steps: BTreeSet<_> = (0..1_000).flat_map(|step| order(&ports, 0, step).nth(1)).collect();
+        assert_eq!((starts.len(), steps.len()), (1_000, 400), "as many as have no factor in common with 1,000");
+    }
+
+    #[tokio::test]
+    async fn the_last_free_port_is_found() {
+        let here = Ipv4Addr::LOCALHOST;
+        // The others of the range are taken, by this test or by whoever has them.
+        let own = std::net::UdpSocket::bind((here, 0)).unwrap();
+        let last = own.local_addr().unwrap().port();
+        let ports = last.saturating_sub(399).max(1)..=last;
+        let taken: Vec<_> = ports.clone().filter_map(|port| std::net::UdpSocket::bind((here, port)).ok()).collect();
+        let rules = Rules { allow_private: false, own: Vec::new(), relays: Vec::new(), ports };
+        let rate = RelayRate { bytes: 1, packets: 1 };
+        let harbour = Harbour::new([None, None], Arc::new(rules), Arc::default(), rate);
+        assert!(harbour.bind(here.into()).is_none());
+        drop(own);
+        for _ in 0..20 {
+            let found = harbour.bind(here.into()).and_then(|socket| socket.local_addr().ok());
+            assert_eq!(found.map(|address| address.port()), Some(last), "of {}", taken.len());
+        }
+    }
 
     #[test]
     fn each_direction_passes_its_rate() {

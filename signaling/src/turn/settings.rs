@@ -25,6 +25,10 @@ pub struct EmbeddedTurn {
     /// Allocations at once of one peer. Default 16: a peer makes one for each peer it meets and each network interface,
     /// whether it comes to be used or not, and the other's is enough for a pair. More are refused with 486.
     pub peer_allocations: u32,
+    /// Allocations at once of one address, or of one IPv6 network of 64 bits, whatever peers they are for: whoever comes to
+    /// signaling again and again has credentials of as many peers. Default 64, for four players behind one router or more.
+    /// More are refused with 486.
+    pub address_allocations: u32,
     /// Allocations at once of all peers. Default 1,000. More are refused with 486.
     pub allocations: u32,
     /// What one allocation relays each second, either way; more is dropped. Default 250,000 bytes (2 Mbit/s) in 2,000
@@ -41,6 +45,7 @@ impl Default for EmbeddedTurn {
             external_ips: Vec::new(),
             allow_private: false,
             peer_allocations: 16,
+            address_allocations: 64,
             allocations: 1_000,
             rate: RelayRate { bytes: 250_000, packets: 2_000 },
         }

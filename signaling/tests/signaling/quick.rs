@@ -340,3 +340,22 @@ async fn whom_a_room_does_not_let_in_waits_for_another_match_and_who_is_removed_
     }
     assert_eq!(welcome(&mut e).await.members, [bad.me, d.me, e.me]);
 }
+
+#[tokio::test]
+async fn who_wants_a_match_of_two_is_never_the_third() {
+    let server = plain();
+    let mut a = waits(&server, &duel("1", 2), 1, 2).await;
+    let mut b = Client::open(&server, &duel("1", 2), true).await.unwrap();
+    let code = welcome(&mut a).await.room;
+    welcome(&mut b).await;
+    a.hears(ServerMessage::NewPeer(b.me)).await;
+    a.reaches(&mut b).await;
+    a.tell(&ClientMessage::Room(RoomCommand::Max(4))).await;
+    assert!(matches!(a.next().await, ServerMessage::Room(_)));
+    let (friend, _) = Client::coplay(&server, &format!("/{code}?existing=1")).await;
+    a.hears(ServerMessage::NewPeer(friend.me)).await;
+    leaves(friend, &mut a).await;
+    let mut c = waits(&server, &duel("1", 2), 1, 2).await;
+    let mut d = Client::open(&server, &duel("1", 2), true).await.unwrap();
+    assert_eq!((welcome(&mut c).await.members, welcome(&mut d).await.members), (vec![c.me], vec![c.me, d.me]));
+}

@@ -181,3 +181,85 @@ async fn a_leader_that_is_back_sets_the_password_again_and_says_who_may_come_bac
     let (_, welcome) = enter(&server, "/r", &Credentials { password, ..secret(&friend) }).await;
     assert_eq!(welcome.me, friend.me);
 }
+
+#[tokio::test]
+async fn who_was_back_in_a_locked_room_or_is_kicked_is_not_expected_again() {
+    let [one, two, three] = before().await;
+    let server = plain();
+    let (mut host, _) = Client::coplay(&server, "/r").await;
+    for command in [RoomCommand::Returning(vec![one.me, two.me, three.me]), RoomCommand::Lock(true)] {
+        host.tell(&ClientMessage::Room(command)).await;
+        assert!(matches!(host.next().await, ServerMessage::Room(_)));
+    }
+    let locked = Some(SignalError::RoomLocked);
+    let (mut kicked, _) = Client::from(&server, "/r", &secret(&one), "127.0.0.3").await.unwrap();
+    host.hears(ServerMessage::NewPeer(kicked.me)).await;
+    // Also before it is back.
+    for peer in [one.me, three.me] {
+        host.tell(&ClientMessage::Room(RoomCommand::Kick(peer))).await;
+    }
+    assert_eq!(kicked.dismissed().await.1, 4403);
+    host.hears(ServerMessage::PeerLeft(one.me)).await;
+    for _ in 0..2 {
+        assert!(matches!(host.next().await, ServerMessage::Room(_)));
+    }
+    for peer in [&one, &three] {
+        assert_eq!(Client::from(&server, "/r", &secret(peer), "127.0.0.4").await.err(), locked, "from elsewhere");
+    }
+    let (back, _) = enter(&server, "/r", &secret(&two)).await;
+    host.hears(ServerMessage::NewPeer(back.me)).await;
+    back.leave().await;
+    host.hears(ServerMessage::PeerLeft(two.me)).await;
+    assert_eq!(Client::from(&server, "/r", &secret(&two), HERE).await.err(), locked, "once");
+}
+
+#[tokio::test]
+async fn nobody_led_a_room_before_whose_code_was_drawn_since() {
+    let [stranger] = before().await;
+    let server = plain();
+    let (mut founder, welcome) = Client::coplay(&server, "/?topology=host").await;
+    let code = welcome.room;
+    let (usurper, welcome) = enter(&server, &format!("/{code}?existing=1"), &led(&stranger, 2_000_000_000)).await;
+    assert_eq!((welcome.me, welcome.leader), (stranger.me, leader(founder.me, 1)));
+    founder.hears(ServerMessage::NewPeer(usurper.me)).await;
+    founder.tell(&ClientMessage::Room(RoomCommand::Lock(true))).await;
+    assert!(matches!(founder.next().await, ServerMessage::Room(_)), "it leads");
+    // To the next server the same code is a name, which says nothing about what was before.
+    let anew = plain();
+    let (_newcomer, _) = Client::coplay(&anew, &format!("/{code}?topology=host")).await;
+    let (host, welcome) = enter(&anew, &format!("/{code}"), &led(&stranger, 4)).await;
+    assert_eq!(welcome.leader, leader(host.me, 5));
+}
+
+#[tokio::test]
+async fn a_member_that_is_not_let_in_anew_keeps_the_seat_that_it_has() {
+    let server = plain();
+    let (mut host, _) = Client::coplay(&server, "/r").await;
+    let (mut member, mine) = Client::coplay(&server, "/r").await;
+    host.hears(ServerMessage::NewPeer(member.me)).await;
+    let again = async || Client::from(&server, "/r", &secret(&mine), HERE).await;
+    let steps = [
+        (vec![RoomCommand::Lock(true)], SignalError::RoomLocked),
+        (vec![RoomCommand::Lock(false), RoomCommand::Max(1)], SignalError::RoomFull { max: 1 }),
+    ];
+    for (commands, refused) in steps {
+        for command in commands {
+            host.tell(&ClientMessage::Room(command)).await;
+            for client in [&mut host, &mut member] {
+                assert!(matches!(client.next().await, ServerMessage::Room(_)));
+            }
+        }
+        assert_eq!(again().await.err(), Some(refused));
+    }
+    // Nobody heard of it.
+    host.reaches(&mut member).await;
+    member.reaches(&mut host).await;
+    // In a room that is full with it, its seat is its own.
+    host.tell(&ClientMessage::Room(RoomCommand::Max(2))).await;
+    for client in [&mut host, &mut member] {
+        assert!(matches!(client.next().await, ServerMessage::Room(_)));
+    }
+    let (_again, welcome) = again().await.unwrap();
+    assert_eq!((welcome.me, welcome.lobby.map(|lobby| lobby.players)), (mine.me, Some(2)));
+    assert_eq!(member.dismissed().await.0, SignalError::SeatGone);
+}

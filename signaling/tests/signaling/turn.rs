@@ -504,3 +504,19 @@ async fn stun_is_answered_on_the_same_port_and_turn_goes_without_it() {
     assert!(ice.urls[0].starts_with("turn:127.0.0.1:"), "{ice:?}");
     assert!(plain().relays().is_none());
 }
+
+#[tokio::test]
+async fn one_address_leaves_something_for_the_others_however_many_peers_it_was() {
+    let server = serve(EmbeddedTurn { address_allocations: 2, ..settings() });
+    for peer in 1..=4 {
+        let allocated = Asker::new(&server, peer).await.allocate().await.map(|_| ());
+        assert_eq!(allocated, if peer <= 2 { Ok(()) } else { Err(486) });
+    }
+    assert_eq!(stats(&server).refused_quota, 2);
+    // Only Linux has all of 127.0.0.0/8.
+    if cfg!(target_os = "linux") {
+        let name = username(5, 600);
+        let password = password(SECRET, &name);
+        Asker::with("127.0.0.2", &server, name, password).await.allocate().await.unwrap();
+    }
+}

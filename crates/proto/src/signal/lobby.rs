@@ -299,7 +299,8 @@ pub enum RoomCommand {
     /// Whether the room is in the public list.
     Public(bool),
     /// These, who prove their ids, may come in though the room is locked; in place of those who were named before, and at
-    /// most [`MAX_MATCH`] of them. They were in it before the server was started anew, and are not back yet.
+    /// most [`MAX_MATCH`] of them: each once, within 30 s or what the server takes for it, and not after [`Self::Kick`]. They
+    /// were in it before the server was started anew, and are not back yet.
     Returning(Vec<PeerId>),
 }
 

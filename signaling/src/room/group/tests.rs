@@ -230,6 +230,28 @@ fn the_seats_of_those_who_went_before_they_met_anybody_are_free_again() {
 }
 
 #[test]
+fn no_more_seats_are_given_to_others_than_there_were_at_first() {
+    let (now, kept) = (Instant::now(), Duration::from_secs(60));
+    let mut scene = Scene::new(Topology::Mesh);
+    scene.group = Group::new(Topology::Mesh, Some(2), 2);
+    scene.enter(&[A, B]);
+    scene.group.set_max(4);
+    scene.enter(&[C]);
+    scene.group.leave(C);
+    assert_eq!(scene.group.vacant(now, kept), 0, "the leader added it");
+    scene.group.meet(0, 1);
+    scene.group.leave(B);
+    assert_eq!(scene.group.vacant(now, kept), 0, "it met the other");
+    scene.enter(&[B, C]);
+    scene.group.leave(B);
+    assert_eq!(scene.group.vacant(now, kept), 0, "there are two, whoever they are");
+    scene.group.leave(C);
+    assert_eq!(scene.group.vacant(now, kept), 1);
+    scene.enter(&[B]);
+    assert_eq!(scene.group.vacant(now, kept), 0, "taken");
+}
+
+#[test]
 fn who_led_before_leads_again_by_the_highest_term_and_offers_to_all() {
     let mut scene = Scene::new(Topology::Host);
     scene.enter(&[A, B]);
