@@ -88,6 +88,10 @@ pub(crate) enum Input {
     Failed(Attempt, String),
     /// The peer's description cannot be used. Another attempt would not do better.
     Refused(Attempt, String),
+    /// The peer sent more than a lane takes, or than was polled in time. What is missing now would be missing by any
+    /// other connection, too. Natively, the peer is held up instead.
+    #[cfg_attr(not(target_arch = "wasm32"), allow(dead_code, reason = "a browser cannot hold a peer up"))]
+    Overrun(Attempt, String),
     /// The consumer wants to be rid of the peer.
     Disconnect(PeerId),
     /// The consumer hears nothing of a peer that is open, or hears it again.
@@ -282,6 +286,9 @@ impl Switchboard {
                     }
                 }
             }
+            Input::Overrun(attempt, why) if self.is_current(attempt) || self.is_carrier(attempt) => {
+                self.close(attempt.peer, CloseReason::Failed(why));
+            }
             Input::Closed(attempt) | Input::Failed(attempt, _) if self.is_carrier(attempt) => {
                 self.carrier_lost(attempt);
             }
@@ -333,7 +340,8 @@ impl Switchboard {
             | Input::LocalCandidate(..)
             | Input::Reached(_)
             | Input::Open(_)
-            | Input::Refused(..) => {}
+            | Input::Refused(..)
+            | Input::Overrun(..) => {}
         }
         self.elapsed(now);
     }

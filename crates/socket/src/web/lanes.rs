@@ -118,18 +118,14 @@ impl Channel {
     ) -> Self {
         let init = RtcDataChannelInit::new();
         init.set_negotiated(true);
-        let most = match lane {
+        match lane {
             Lane::Unreliable => {
                 init.set_id(0);
                 init.set_ordered(false);
                 init.set_max_retransmits(0);
-                MAX_UNRELIABLE
             }
-            Lane::Reliable => {
-                init.set_id(1);
-                MAX_RELIABLE
-            }
-        };
+            Lane::Reliable => init.set_id(1),
+        }
         let raw = connection.create_data_channel_with_data_channel_dict(label, &init);
         raw.set_binary_type(RtcDataChannelType::Arraybuffer);
 
@@ -151,16 +147,13 @@ impl Channel {
                 let data = event.data();
                 // No peer of ours sends text.
                 let Some(data) = data.dyn_ref::<ArrayBuffer>() else { return };
-                let length = data.byte_length() as usize;
-                if length <= most && waiting.enters(length) {
-                    let bytes = Bytes::from(Uint8Array::new(data).to_vec());
-                    inbox.push(Happening::Received(attempt, lane, bytes));
-                } else if (length > most || lane == Lane::Reliable) && waiting.ends() {
-                    let why = match length > most {
-                        true => format!("the peer sent {length} bytes at once, and the lane takes {most}"),
-                        false => "the peer sent more than was taken in time".into(),
-                    };
-                    inbox.push(Happening::Switchboard(Input::Failed(attempt, why)));
+                match waiting.enters(lane, data.byte_length() as usize) {
+                    Enters::Yes => {
+                        let bytes = Bytes::from(Uint8Array::new(data).to_vec());
+                        inbox.push(Happening::Received(attempt, lane, bytes));
+                    }
+                    Enters::Lost => {}
+                    Enters::Overrun(why) => inbox.push(Happening::Switchboard(Input::Overrun(attempt, why))),
                 }
             }
         });
@@ -187,23 +180,39 @@ impl Default for Waiting {
     }
 }
 
+/// Whether a datagram may wait in the inbox.
+pub(super) enum Enters {
+    Yes,
+    Lost,
+    /// It may not, and was to arrive: that is the end, which is said once.
+    Overrun(String),
+}
+
 impl Waiting {
-    /// Counts a datagram in, if there is room for it.
-    pub(super) fn enters(&self, length: usize) -> bool {
-        let total = self.0.get().map(|waiting| waiting + length + OVERHEAD).filter(|&total| total <= MAX_WAITING);
-        if total.is_some() {
-            self.0.set(total);
+    /// Counts a datagram of a lane in, if there is room for it.
+    pub(super) fn enters(&self, lane: Lane, length: usize) -> Enters {
+        let Some(waiting) = self.0.get() else { return Enters::Lost };
+        let most = match lane {
+            Lane::Unreliable => MAX_UNRELIABLE,
+            Lane::Reliable => MAX_RELIABLE,
+        };
+        let total = waiting + length + OVERHEAD;
+        if length <= most && total <= MAX_WAITING {
+            self.0.set(Some(total));
+            return Enters::Yes;
         }
-        total.is_some()
+        if length <= most && lane == Lane::Unreliable {
+            return Enters::Lost;
+        }
+        self.0.set(None);
+        Enters::Overrun(match length > most {
+            true => format!("the peer sent {length} bytes at once, and the lane takes {most}"),
+            false => "the peer sent more than was taken in time".into(),
+        })
     }
 
     /// Counts a datagram out.
     pub(super) fn leaves(&self, length: usize) {
         self.0.set(self.0.get().map(|waiting| waiting.saturating_sub(length + OVERHEAD)));
-    }
-
-    /// Takes no more; whether it did until now.
-    pub(super) fn ends(&self) -> bool {
-        self.0.take().is_some()
     }
 }

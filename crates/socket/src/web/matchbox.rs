@@ -25,7 +25,7 @@ use self::{
 };
 use super::{
     inbox::{Happening, Inbox},
-    lanes::{MAX_BUFFERED_RELIABLE, MAX_BUFFERED_UNRELIABLE, Waiting},
+    lanes::{Enters, MAX_BUFFERED_RELIABLE, MAX_BUFFERED_UNRELIABLE, Waiting},
     page,
     path::Pair,
     peer::LINGER,
@@ -33,7 +33,6 @@ use super::{
 use crate::{
     Path, SendError,
     matchbox::{Link, News},
-    socket::{MAX_RELIABLE, MAX_UNRELIABLE},
     switchboard::{Attempt, Input},
 };
 
@@ -238,20 +237,11 @@ impl Running {
 
     /// As with our own channels.
     fn received(&self, attempt: Attempt, lane: Lane, bytes: Bytes) -> Option<Happening> {
-        let most = match lane {
-            Lane::Unreliable => MAX_UNRELIABLE,
-            Lane::Reliable => MAX_RELIABLE,
-        };
-        let length = bytes.len();
-        if length <= most && self.waiting.enters(length) {
-            return Some(Happening::Received(attempt, lane, bytes));
+        match self.waiting.enters(lane, bytes.len()) {
+            Enters::Yes => Some(Happening::Received(attempt, lane, bytes)),
+            Enters::Lost => None,
+            Enters::Overrun(why) => Some(Happening::Switchboard(Input::Overrun(attempt, why))),
         }
-        let ends = (length > most || lane == Lane::Reliable) && self.waiting.ends();
-        let why = match length > most {
-            true => format!("the peer sent {length} bytes at once, and the lane takes {most}"),
-            false => "the peer sent more than was taken in time".into(),
-        };
-        ends.then(|| Happening::Switchboard(Input::Failed(attempt, why)))
     }
 }
 

@@ -482,6 +482,20 @@ fn a_connection_that_is_lost_is_replaced_and_not_the_end() {
 }
 
 #[test]
+fn a_peer_that_sends_more_than_is_taken_is_closed_also_while_another_connection_is_looked_for() {
+    for silent in [false, true] {
+        let mut net = Net::new(false, 1);
+        let carrier = net.ends[0].direct.expect("open");
+        if silent {
+            net.cut();
+            net.tell(0, Input::Silence(peer(2), true));
+        }
+        net.tell(0, Input::Overrun(carrier, "more than was taken".into()));
+        assert!(matches!(net.closed(0), Some(CloseReason::Failed(why)) if why == "more than was taken"));
+    }
+}
+
+#[test]
 fn who_is_not_ours_is_left_alone() {
     let mut desk = Desk::new();
     let attempt = desk.open(2);

@@ -82,7 +82,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         4 => (message(), changes()).prop_map(|(message, changes)| Happening::Text(message, changes)),
         4 => (PEERS, signal(), changes()).prop_map(|(from, signal, changes)| Happening::Signal(from, signal, changes)),
         1 => (PEERS, 1_usize..100).prop_map(|(from, count)| Happening::Candidates(from, count)),
-        6 => (PEERS, 0_u8..7, prop::bool::weighted(0.2)).prop_map(|(of, what, old)| Happening::Local(of, what, old)),
+        6 => (PEERS, 0_u8..9, prop::bool::weighted(0.2)).prop_map(|(of, what, old)| Happening::Local(of, what, old)),
         1 => (0_u64..6_000).prop_map(Happening::Wait),
     ]
 }
@@ -192,7 +192,8 @@ impl Platform {
             4 if described || old => Input::Open(attempt),
             5 => Input::Closed(attempt),
             6 => Input::Failed(attempt, "no sockets".into()),
-            _ => Input::Refused(attempt, "no ice-ufrag".into()),
+            7 => Input::Refused(attempt, "no ice-ufrag".into()),
+            _ => Input::Overrun(attempt, "too much".into()),
         })
     }
 }
