@@ -46,10 +46,10 @@ const LOST: Duration = Duration::from_secs(15);
 pub(super) struct Mend {
     /// The connection that there is; none once it is lost.
     pub(super) carrier: Option<Attempt>,
+    /// When it was lost, or this began.
     since: Duration,
-    /// When the last attempt began, and when the next is to begin or be asked for.
-    pub(super) began: Option<Duration>,
-    pub(super) again: Option<Duration>,
+    /// When the next attempt is to begin, or to be asked for, if none runs.
+    again: Duration,
 }
 
 impl Handshake {
@@ -96,7 +96,7 @@ impl Switchboard {
         let open = handshake.attempt.take();
         (handshake.stage, handshake.tried, handshake.reached) = (Stage::Idle, 0, false);
         (handshake.relay_at, handshake.retry_at, handshake.relay_failure) = (Some(now + RELAY_AFTER), None, None);
-        handshake.mend = Some(Mend { carrier: open.filter(|_| !lost), since: now, began: None, again: Some(now) });
+        handshake.mend = Some(Mend { carrier: open.filter(|_| !lost), since: now, again: now });
         if lost {
             self.out.extend(open.map(Output::Stop));
         }
@@ -112,7 +112,7 @@ impl Switchboard {
     /// There is no going back to it.
     pub(super) fn carrier_lost(&mut self, attempt: Attempt) {
         if let Some(mend) = self.peers.get_mut(&attempt.peer).and_then(|peer| peer.mend.as_mut()) {
-            mend.carrier = None;
+            (mend.carrier, mend.since) = (None, self.now);
             self.out.push_back(Output::Stop(attempt));
         }
     }
@@ -176,12 +176,9 @@ impl Switchboard {
     }
 
     /// An attempt to make another connection came to nothing.
-    pub(super) fn mend_failed(&mut self, now: Duration, attempt: Attempt) {
+    pub(super) fn mend_failed(&mut self, attempt: Attempt) {
         let Some(handshake) = self.peers.get_mut(&attempt.peer) else { return };
         (handshake.attempt, handshake.stage) = (None, Stage::Idle);
-        if let Some(mend) = &mut handshake.mend {
-            mend.again = Some(mend.began.map_or(now, |began| now.max(began + PACE)));
-        }
         self.out.push_back(Output::Stop(attempt));
         self.settle_mend(attempt.peer);
     }
@@ -189,7 +186,6 @@ impl Switchboard {
     /// A relay in place of the silent connection did not come to be.
     pub(super) fn mend_by_relay_failed(&mut self, peer: PeerId) {
         let Some(handshake) = self.peers.get_mut(&peer) else { return };
-        handshake.relay_failure = None;
         if handshake.stage == Stage::Open {
             return self.mended(peer);
         }
@@ -247,7 +243,7 @@ impl Switchboard {
         let mut unanswered = Vec::new();
         for (peer, handshake) in &mut self.peers {
             let Some(mend) = &mut handshake.mend else { continue };
-            mend.again = Some(now);
+            mend.again = now;
             // One that is being made says its hellos again.
             handshake.relay_at = (!handshake.relayed).then_some(now + RELAY_AFTER);
             if handshake.stage == Stage::Started && handshake.role == Role::Offers {
@@ -266,9 +262,8 @@ impl Switchboard {
 
     /// Time has passed.
     pub(super) fn mends_elapsed(&mut self, now: Duration) {
-        let stale: Vec<PeerId> =
-            self.peers.iter().filter(|(_, peer)| peer.is_due_again(now)).map(|(id, _)| *id).collect();
-        for peer in stale {
+        let stale = self.peers.iter().filter(|(_, peer)| peer.stale_at().is_some_and(|at| at <= now));
+        for peer in stale.map(|(&peer, _)| peer).collect::<Vec<_>>() {
             self.begin_mend(now, peer, false);
         }
         let up = self.is_up();
@@ -276,10 +271,10 @@ impl Switchboard {
         for (peer, handshake) in &mut self.peers {
             let silent = handshake.silent;
             let Some(mend) = &mut handshake.mend else { continue };
-            if mend.is_over(now, silent) {
+            if mend.over_at(silent).is_some_and(|at| at <= now) {
                 over.push(*peer);
-            } else if handshake.attempt.is_none() && up && mend.again.is_some_and(|at| at <= now) {
-                mend.again = Some(now + ASK_EVERY);
+            } else if handshake.attempt.is_none() && up && mend.again <= now {
+                mend.again = now + ASK_EVERY;
                 due.push((*peer, handshake.role, handshake.link));
             }
         }
@@ -312,26 +307,27 @@ impl Switchboard {
 }
 
 impl Handshake {
-    /// Whether the connection that took over is silent as well.
-    fn is_due_again(&self, now: Duration) -> bool {
-        self.due_again().is_some_and(|at| at <= now)
-    }
-
-    fn due_again(&self) -> Option<Duration> {
+    /// When another connection is to be looked for because that which took over is silent as well.
+    fn stale_at(&self) -> Option<Duration> {
         let silent = self.silent && self.mend.is_none() && self.stage == Stage::Open && !self.relayed;
         self.mended.filter(|_| silent && self.marks).map(|at| at + FRESH)
     }
 
     fn mend_deadline(&self, up: bool) -> Option<Duration> {
-        let Some(mend) = &self.mend else { return self.due_again() };
-        let again = mend.again.filter(|_| up && self.attempt.is_none());
-        let over = (mend.carrier.is_none() && !self.silent).then_some(mend.since + LOST);
-        again.into_iter().chain(over).min()
+        let Some(mend) = &self.mend else { return self.stale_at() };
+        let again = (up && self.attempt.is_none()).then_some(mend.again);
+        again.into_iter().chain(mend.over_at(self.silent)).min()
     }
 }
 
 impl Mend {
-    fn is_over(&self, now: Duration, silent: bool) -> bool {
-        self.carrier.is_none() && !silent && self.since + LOST <= now
+    /// An attempt begins.
+    pub(super) fn begins(&mut self, now: Duration) {
+        self.again = now + PACE;
+    }
+
+    /// When there is no more hope, if the consumer does not decide that.
+    fn over_at(&self, silent: bool) -> Option<Duration> {
+        (self.carrier.is_none() && !silent).then_some(self.since + LOST)
     }
 }

@@ -482,6 +482,20 @@ fn a_connection_that_is_lost_is_replaced_and_not_the_end() {
 }
 
 #[test]
+fn what_is_lost_late_is_waited_for_as_long() {
+    let mut desk = Desk::new();
+    let carrier = desk.open_marked(2);
+    desk.tell(Input::Silence(peer(2), true));
+    desk.wait(ms(20_000));
+    // It is heard again, while an attempt is made.
+    desk.tell(Input::Silence(peer(2), false));
+    assert!(desk.board.is_open(carrier) && !desk.board.is_current(carrier));
+    assert_eq!(closed(&desk.tell(Input::Closed(carrier))), None);
+    assert_eq!(closed(&desk.wait(ms(14_900))), None);
+    assert!(closed(&desk.wait(ms(200))).is_some());
+}
+
+#[test]
 fn who_is_not_ours_is_left_alone() {
     let mut desk = Desk::new();
     let attempt = desk.open(2);
