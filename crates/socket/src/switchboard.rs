@@ -367,8 +367,7 @@ impl Switchboard {
                 let patience = if self.is_mending() { mending::ANSWER } else { ANSWER_TIMEOUT };
                 self.signaling = Signaling::Dialled { until: now + patience };
                 self.event(SocketEvent::Signaling(SignalingState::Connecting));
-                let dial = self.dial();
-                self.out.push_back(Output::Dial(dial));
+                self.out.push_back(Output::Dial(self.dial()));
             }
             // A browser waits for minutes.
             Signaling::Dialled { until } if until <= now => self.down(now, Down::Lost("it does not answer".into())),
@@ -409,7 +408,9 @@ impl Switchboard {
                 self.resume = None;
                 Down::Lost(error.to_string())
             }
-            Down::Refused(error) if self.past.shown && !self.peers.is_empty() => self.kept_out(&error),
+            Down::Refused(error) if !self.is_up() && self.may_reenter() && !self.peers.is_empty() => {
+                self.kept_out(&error)
+            }
             down => down,
         };
         if self.resume.is_none() && !self.may_reenter() {
@@ -454,11 +455,11 @@ impl Switchboard {
             ServerMessage::Welcome(welcome) if nameless && welcome.resumed && Some(welcome.me) == self.me => {
                 self.resumed(now, *welcome);
             }
-            ServerMessage::Welcome(welcome) if nameless && self.past.shown && Some(welcome.me) == self.me => {
+            ServerMessage::Welcome(welcome) if nameless && self.may_reenter() && Some(welcome.me) == self.me => {
                 self.reentered(now, *welcome);
             }
             ServerMessage::Welcome(_) | ServerMessage::IdAssigned(_)
-                if nameless && self.past.shown && !self.peers.is_empty() =>
+                if nameless && self.may_reenter() && !self.peers.is_empty() =>
             {
                 self.renamed(now);
             }
