@@ -234,11 +234,7 @@ impl Switchboard {
 
     /// Whether the attempt's connection is open, and what comes by it may be handed out.
     pub(crate) fn is_open(&self, attempt: Attempt) -> bool {
-        if self.is_mended(attempt.peer) {
-            return self.is_carrier(attempt);
-        }
-        let admitted = self.live(attempt.peer).is_none_or(|relay| relay.moving.there_left);
-        self.is_current(attempt) && admitted && self.peers.get(&attempt.peer).is_some_and(|it| it.stage == Stage::Open)
+        self.carries(attempt, |moving| moving.there_left)
     }
 
     pub(crate) fn handle(&mut self, now: Duration, input: Input) {
