@@ -360,7 +360,7 @@ impl Switchboard {
                 self.fail(SocketError::Refused(SignalError::SeatGone));
             }
             Signaling::Down { again } if again <= now && self.may_dial() => {
-                let patience = if self.is_mending() { mending::ANSWER } else { ANSWER_TIMEOUT };
+                let patience = if self.awaits_signaling() { mending::ANSWER } else { ANSWER_TIMEOUT };
                 self.signaling = Signaling::Dialled { until: now + patience };
                 self.event(SocketEvent::Signaling(SignalingState::Connecting));
                 self.out.push_back(Output::Dial(self.dial()));

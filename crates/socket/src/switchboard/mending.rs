@@ -58,6 +58,11 @@ impl Handshake {
         self.stage == Stage::Open || self.mend.is_some()
     }
 
+    /// Whether only signaling leads back to the peer: another connection is looked for, or it is relayed to and silent.
+    fn awaits_signaling(&self) -> bool {
+        self.mend.is_some() || self.silent && self.relayed
+    }
+
     /// Whether another connection has only just taken over.
     pub(super) fn is_fresh(&self, now: Duration) -> bool {
         self.mended.is_some_and(|at| now < at + FRESH)
@@ -77,7 +82,9 @@ impl Switchboard {
         let Some(handshake) = self.peers.get_mut(&peer) else { return };
         handshake.silent = silent;
         if silent {
-            self.doubted.get_or_insert(now);
+            if handshake.awaits_signaling() {
+                self.doubted.get_or_insert(now);
+            }
             self.begin_mend(now, peer, false);
         } else {
             self.settle_mend(peer);
@@ -255,9 +262,9 @@ impl Switchboard {
         }
     }
 
-    /// Whether another connection is looked for to anybody.
-    pub(super) fn is_mending(&self) -> bool {
-        self.peers.values().any(|peer| peer.mend.is_some())
+    /// Whether there is anybody to whom only signaling leads back.
+    pub(super) fn awaits_signaling(&self) -> bool {
+        self.peers.values().any(Handshake::awaits_signaling)
     }
 
     /// Time has passed.
