@@ -256,7 +256,7 @@ impl Session {
         }
         let Some(known) = self.store.get(about.entity) else { return false };
         let as_new = |(component, tick): &(TypeId, Tick)| {
-            known.parts.get(component).is_some_and(|part| tick.0.wrapping_sub(part.tick.0).cast_signed() <= 0)
+            known.parts.get(component).is_some_and(|part| tick.since(part.tick) <= 0)
         };
         Some(known.owner) == self.member() || about.parts.iter().all(as_new)
     }
@@ -335,13 +335,12 @@ impl Session {
             None
         } else {
             let (now, rate) = (self.tick_now(), self.config.tick_rate());
-            let recent = |tick: Tick| f64::from(now.0.wrapping_sub(tick.0).cast_signed()) < RECENT * rate;
+            let recent = |tick: Tick| f64::from(now.since(tick)) < RECENT * rate;
             let parts = known.parts.iter().filter(|(_, part)| part.version > 0 && recent(part.tick));
             Some(parts.map(|(component, part)| (*component, part.tick)).collect())
         };
         for (component, tick) in before {
-            let behind = |known: Tick| tick.0.wrapping_sub(known.0).cast_signed() > 0;
-            if known.parts.get(component).is_none_or(|part| behind(part.tick)) {
+            if known.parts.get(component).is_none_or(|part| tick.since(part.tick) > 0) {
                 let parts = parts.get_or_insert_default();
                 parts.retain(|(other, _)| other != component);
                 parts.push((*component, *tick));
