@@ -100,8 +100,6 @@ pub struct Session {
     generations: u32,
     /// Of whom the game was told.
     joined: BTreeSet<PeerId>,
-    /// Whether some events may wait.
-    parks: bool,
     /// Whose last events are being delivered.
     leaving: Option<(MemberId, PeerId)>,
 }
@@ -131,7 +129,6 @@ impl Session {
             peers: BTreeMap::new(),
             generations: 0,
             joined: BTreeSet::new(),
-            parks: false,
             leaving: None,
         }
     }

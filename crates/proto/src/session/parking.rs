@@ -50,10 +50,6 @@ pub(super) struct Parking {
 }
 
 impl Parking {
-    pub(super) fn is_empty(&self) -> bool {
-        self.lines.is_empty()
-    }
-
     /// Whether there is more than may wait.
     pub(super) fn is_full(&self) -> bool {
         self.bytes > MAX_PARKED || self.lines.len() > MAX_LINES
@@ -82,8 +78,8 @@ impl Parking {
         line
     }
 
-    pub(super) fn lines(&self) -> Vec<Line> {
-        self.lines.keys().copied().collect()
+    pub(super) fn lines(&self) -> impl Iterator<Item = Line> {
+        self.lines.keys().copied()
     }
 
     /// The first that waits in a line.
@@ -127,10 +123,10 @@ mod tests {
         let taken =
             core::iter::from_fn(|| parking.take_first(one)).filter_map(|arrived| arrived.value.first().copied());
         assert_eq!(taken.collect::<Vec<_>>(), [0, 3]);
-        for line in parking.lines() {
+        for line in parking.lines().collect::<Vec<_>>() {
             parking.take_first(line);
         }
-        assert!(parking.is_empty() && parking.bytes == 0);
+        assert!(parking.lines.is_empty() && parking.bytes == 0);
     }
 
     #[test]
