@@ -138,17 +138,10 @@ impl Incoming {
         if self.is_full() {
             return None;
         }
-        let turn = self.turn;
-        let control = self.channels.range_mut(..=Channel::Control);
-        let found = control.map(|(channel, assembly)| (*channel, assembly)).find_map(Assembly::take_of);
-        let found = found.or_else(|| {
-            let later = self.channels.range_mut((Bound::Excluded(turn), Bound::Unbounded));
-            later.map(|(channel, assembly)| (*channel, assembly)).find_map(Assembly::take_of)
-        });
-        let found = found.or_else(|| {
-            let first = self.channels.range_mut(..=turn);
-            first.map(|(channel, assembly)| (*channel, assembly)).find_map(Assembly::take_of)
-        });
+        let later = (Bound::Excluded(self.turn), Bound::Unbounded);
+        let found = self.channels.range_mut(..=Channel::Control).find_map(Assembly::take_of);
+        let found = found.or_else(|| self.channels.range_mut(later).find_map(Assembly::take_of));
+        let found = found.or_else(|| self.channels.range_mut(..=self.turn).find_map(Assembly::take_of));
         let (channel, fragments) = found?;
         if channel != Channel::Control {
             self.turn = channel;
@@ -198,7 +191,7 @@ impl Assembly {
     }
 
     /// Takes the fragments of what can be delivered, if there is something.
-    fn take_of((channel, assembly): (Channel, &mut Self)) -> Option<(Channel, Vec<(u8, Bytes)>)> {
+    fn take_of((channel, assembly): (&Channel, &mut Self)) -> Option<(Channel, Vec<(u8, Bytes)>)> {
         let number = assembly.whole.first().copied();
         let number = number.filter(|number| !channel.is_ordered() || *number == assembly.next)?;
         assembly.whole.remove(&number);
@@ -207,7 +200,7 @@ impl Assembly {
         while assembly.done.remove(&assembly.next) {
             assembly.next += 1;
         }
-        Some((channel, partial.fragments))
+        Some((*channel, partial.fragments))
     }
 }
 
