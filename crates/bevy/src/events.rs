@@ -8,7 +8,7 @@ use coplay_proto::{NetId, PeerId, session::SendError};
 use crate::{
     collect,
     event_counts::EventCounts,
-    net::Net,
+    net::{Clock, Net},
     net_type::{EncodeError, EntityRefs, NetEvent, to_bytes},
     refs::Refs,
     registry::{self, Table, Type},
@@ -140,7 +140,8 @@ fn trigger<E: NetEvent>(world: &mut World, target: Target, event: E) -> Result<(
         && !alone
         && let Err(error) = send(world, &table, target, place, &event)
     {
-        world.resource_mut::<EventCounts>().unsent(table.name(place), &error);
+        let now = world.resource::<Clock>().now;
+        world.resource_mut::<EventCounts>().unsent(now, table.name(place), &error);
         world.trigger(Unsent { event, target, error });
     } else if here {
         world.trigger(Received { event, from });
