@@ -51,8 +51,8 @@ pub trait NetCommandsExt {
     /// Sends an event to everyone, this peer included. Offline it comes back to this peer.
     ///
     /// Entities that it names may be brand-new: their spawn goes along. Whoever it comes to hears of it once the entities
-    /// that it names, the first eight of them, are there as they are here now; or that they are gone; or after two
-    /// seconds, if that takes longer.
+    /// that it names, the first eight of them, are there as they are here now; or that they are gone; or after two and a
+    /// half seconds, if that takes longer.
     ///
     /// How it travels, its type says: [`NetEvent`]. Events that a peer has not taken yet wait for it, 1 MiB at the most.
     /// What does not fit is not sent, to nobody, and comes back as [`Unsent`]: to be sent later, or not at all. The link
