@@ -3,7 +3,10 @@
 use core::{any::TypeId, cell::RefCell, ops::Deref};
 
 use bevy_ecs::{entity::Entity, error::BevyError, event::Event, system::Commands, world::World};
-use coplay_proto::{NetId, PeerId, session::SendError};
+use coplay_proto::{
+    NetId, PeerId,
+    session::{MAX_ABOUT, SendError},
+};
 
 use crate::{
     collect,
@@ -15,9 +18,6 @@ use crate::{
     room::Room,
     target::Target,
 };
-
-/// The most entities that an event names and that are waited for: as many as the session takes.
-const MAX_NAMED: usize = 8;
 
 /// An event has come, or was sent here to everyone. It dereferences to the event.
 ///
@@ -181,7 +181,7 @@ impl EntityRefs for Naming<'_> {
     fn to_net(&self, entity: Entity) -> Option<NetId> {
         let id = self.refs.name(entity)?;
         let mut named = self.named.borrow_mut();
-        if named.len() < MAX_NAMED && !named.contains(&id) {
+        if named.len() < MAX_ABOUT && !named.contains(&id) {
             named.push(id);
         }
         Some(id)

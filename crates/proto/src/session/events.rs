@@ -7,8 +7,8 @@
 use bytes::Bytes;
 
 use super::{
-    Astray, Denied, Fact, MAX_EVENT, MAX_UNRELIABLE_EVENT, SendError, Session, Target, TypeId,
-    envelope::{self, About, Envelope, MAX_ABOUT, MAX_PARTS, Route},
+    Astray, Denied, Fact, MAX_ABOUT, MAX_EVENT, MAX_UNRELIABLE_EVENT, SendError, Session, Target, TypeId,
+    envelope::{self, About, Envelope, MAX_PARTS, Route},
     membership::Known,
     parking::{Arrived, Line, PATIENCE},
 };
