@@ -208,8 +208,8 @@ impl Session {
         }
         let Some(pair) = self.peers.get_mut(&peer).and_then(|link| link.pair.as_mut()) else { return };
         let line = pair.parking.push(arrived);
-        while self.peers.get(&peer).and_then(|link| link.pair.as_ref()).is_some_and(|pair| pair.parking.is_full()) {
-            let Some(first) = self.take_first(peer, line) else { return };
+        let full = |session: &Self| session.peers.get(&peer)?.pair.as_ref()?.parking.overflow(line);
+        while let Some(first) = full(self).and_then(|full| self.take_first(peer, full)) {
             if self.missing(&first) == Some(Missing::Origin) {
                 return self.misbehaves(peer, "too many events of members that nobody knows");
             }
