@@ -135,6 +135,9 @@ async fn a_socket_keeps_to_one_of_its_ports_and_says_when_none_is_free() {
     let config = || SocketConfig { udp_ports: Some(ports.clone()), handshake_attempts: 1, ..patient("") };
     let mut host = connect_by(config(), rendezvous.signaller());
     next(&mut *host, "the room", |event| matches!(event, SocketEvent::Entered(_)).then_some(())).await;
+    // Another game on this machine that was told the same; as soon as it is there, the host needs the port.
+    let mut late = connect_by(config(), rendezvous.signaller());
+    next(&mut *late, "the room", |event| matches!(event, SocketEvent::Entered(_)).then_some(())).await;
     let join = || connect_by(patient(""), rendezvous.signaller());
     let (mut one, mut other) = (join(), join());
     let (first, second) = (opened(&mut *host).await, opened(&mut *host).await);
@@ -144,8 +147,7 @@ async fn a_socket_keeps_to_one_of_its_ports_and_says_when_none_is_free() {
         let port = local.split(' ').nth(1).and_then(|address| address.rsplit_once(':')).expect("udp IP:PORT kind").1;
         assert!(ports.contains(&port.parse().expect("a port")), "{local} and {ports:?}");
     }
-    // Another game on this machine that was told the same.
-    let mut late = connect_by(config(), rendezvous.signaller());
+    // Who makes the offer knows first.
     let why = next(&mut *late, "a refusal", |event| match event {
         SocketEvent::Closed(_, CloseReason::Failed(why)) => Some(why),
         SocketEvent::Opened(peer) => panic!("{peer} at a port that is taken"),
