@@ -17,7 +17,11 @@ mod orbs;
 mod sparks;
 
 use bevy::{app::ScheduleRunnerPlugin, log::LogPlugin, prelude::*, state::app::StatesPlugin};
+use bevy_coplay::prelude::*;
 use options::Options;
+
+/// How long to wait, in seconds, before a room is asked for once more.
+const AGAIN: f32 = 3.0;
 
 fn main() -> AppExit {
     let options = Options::from_environment();
@@ -25,7 +29,7 @@ fn main() -> AppExit {
     if options.headless {
         let frame = core::time::Duration::from_secs_f64(1.0 / 60.0);
         let frames = ScheduleRunnerPlugin::run_loop(frame);
-        app.add_plugins((MinimalPlugins.set(frames), StatesPlugin, LogPlugin::default()));
+        app.add_plugins((MinimalPlugins.set(frames), StatesPlugin, LogPlugin::default())).add_observer(failed);
     } else {
         let window = WindowPlugin { primary_window: Some(options.window()), ..default() };
         app.add_plugins(DefaultPlugins.set(window));
@@ -33,4 +37,15 @@ fn main() -> AppExit {
     }
     app.add_plugins((options.net(), game::plugin, orbs::plugin, bots::plugin)).insert_resource(options);
     app.run()
+}
+
+/// Why it failed is in the log. Without a window there is no menu to ask for another room.
+fn failed(failed: On<RoomFailed>, options: Res<Options>, mut commands: Commands, mut exits: MessageWriter<AppExit>) {
+    match options.join() {
+        Some(join) if failed.error.is_temporary() => {
+            info!("trying again in {AGAIN} s ...");
+            commands.delayed().secs(AGAIN).trigger(join);
+        }
+        _ => _ = exits.write(AppExit::error()),
+    }
 }

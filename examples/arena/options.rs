@@ -20,7 +20,7 @@ const HELP: &str = "arena: a coplay example game
   --signaling URL     where to meet (default: ws://127.0.0.1:3536, or the page's own server)
   --name NAME         your name
   --bots N            N ships that play by themselves
-  --headless          no window: a host, or a place for bots to live
+  --headless          no window: a host, or a place for bots to live; it asks for the room again while it cannot get in yet
   --offline           alone
   --seconds S         stop after S seconds
   --window WxH+X+Y    size and place of the window";
@@ -93,14 +93,19 @@ impl Options {
 
     /// How to meet the others.
     pub fn net(&self) -> CoplayPlugins {
+        self.join().map_or_else(CoplayPlugins::offline, CoplayPlugins::joining)
+    }
+
+    /// The room that was asked for, if one was.
+    pub fn join(&self) -> Option<JoinRoom> {
         let join = match (&self.join, &self.room, self.quick) {
-            _ if self.offline => return CoplayPlugins::offline(),
+            _ if self.offline => return None,
             (Some(code), ..) => JoinRoom::room(code).existing(),
             (_, Some(name), _) => JoinRoom::room(name),
             (.., Some(players)) => JoinRoom::quick_match(players),
             _ if self.new => JoinRoom::new_room(),
             _ if self.headless => JoinRoom::room("arena"),
-            _ => return CoplayPlugins::offline(),
+            _ => return None,
         };
         let join = if self.host { join.host() } else { join.mesh() };
         let join = if self.public { join.public() } else { join };
@@ -112,7 +117,7 @@ impl Options {
             Some(url) => join.signaling(url),
             None => join,
         };
-        CoplayPlugins::joining(join.game(GAME).version(VERSION))
+        Some(join.game(GAME).version(VERSION))
     }
 
     /// The window, or the page's canvas.

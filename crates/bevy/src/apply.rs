@@ -30,7 +30,6 @@ use crate::{
 /// Observers of the game run in between, and may leave the room: nothing is held over from one fact to the next.
 pub(crate) fn apply(world: &mut World) {
     let table = registry::table(world);
-    event_counts::tick(world);
     while let Some(fact) = world.resource_mut::<Net>().facts.pop_front() {
         one(world, &table, fact);
     }

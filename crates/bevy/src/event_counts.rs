@@ -10,7 +10,6 @@ use coplay_proto::{
 
 use crate::{
     events::UnsentError,
-    net::Clock,
     registry::{Table, Type},
 };
 
@@ -23,23 +22,23 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(1);
 pub struct EventCounts {
     /// Not sent, to nobody: [`Unsent`](crate::Unsent).
     pub unsent: u64,
-    /// Delivered here although an entity that they name, or its state, had not come in time.
+    /// Delivered here although one of the first eight entities that they name, or its state, had not come: in two seconds,
+    /// or before too many events waited or their sender was gone.
     pub early: u64,
     /// Not delivered here: they were for who [sees](crate::Target::Seeing) an entity that is gone, or did not come in time.
     pub unseen: u64,
     /// When there was a warning of an event that was not sent.
     warned: Option<Duration>,
-    now: Duration,
 }
 
 impl EventCounts {
-    pub(crate) fn unsent(&mut self, name: &str, error: &UnsentError) {
+    pub(crate) fn unsent(&mut self, now: Duration, name: &str, error: &UnsentError) {
         self.unsent += 1;
         match error {
             UnsentError::Refused(SendError::NoMember(_)) => tracing::debug!("the event `{name}` is not sent: {error}"),
             UnsentError::Refused(SendError::QueueFull { .. }) => {
-                if self.warned.is_none_or(|before| before + WARNING_INTERVAL <= self.now) {
-                    self.warned = Some(self.now);
+                if self.warned.is_none_or(|before| before + WARNING_INTERVAL <= now) {
+                    self.warned = Some(now);
                     tracing::warn!("the event `{name}` is not sent: {error}");
                 }
             }
@@ -56,10 +55,4 @@ pub(crate) fn astray(world: &mut World, table: &Table, from: PeerId, event: Type
         Astray::Unseen => counts.unseen += 1,
         _ => counts.early += 1,
     }
-}
-
-/// A frame begins.
-pub(crate) fn tick(world: &mut World) {
-    let now = world.resource::<Clock>().now;
-    world.resource_mut::<EventCounts>().now = now;
 }

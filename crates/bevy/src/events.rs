@@ -3,21 +3,21 @@
 use core::{any::TypeId, cell::RefCell, ops::Deref};
 
 use bevy_ecs::{entity::Entity, error::BevyError, event::Event, system::Commands, world::World};
-use coplay_proto::{NetId, PeerId, session::SendError};
+use coplay_proto::{
+    NetId, PeerId,
+    session::{MAX_ABOUT, SendError},
+};
 
 use crate::{
     collect,
     event_counts::EventCounts,
-    net::Net,
+    net::{Clock, Net},
     net_type::{EncodeError, EntityRefs, NetEvent, to_bytes},
     refs::Refs,
     registry::{self, Table, Type},
     room::Room,
     target::Target,
 };
-
-/// The most entities that an event names and that are waited for: as many as the session takes.
-const MAX_NAMED: usize = 8;
 
 /// An event has come, or was sent here to everyone. It dereferences to the event.
 ///
@@ -51,8 +51,8 @@ pub trait NetCommandsExt {
     /// Sends an event to everyone, this peer included. Offline it comes back to this peer.
     ///
     /// Entities that it names may be brand-new: their spawn goes along. Whoever it comes to hears of it once the entities
-    /// that it names, the first eight of them, are there as they are here now; or that they are gone; or after two
-    /// seconds, if that takes longer.
+    /// that it names, the first eight of them, are there as they are here now; or that they are gone; or after two and a
+    /// half seconds, if that takes longer.
     ///
     /// How it travels, its type says: [`NetEvent`]. Events that a peer has not taken yet wait for it, 1 MiB at the most.
     /// What does not fit is not sent, to nobody, and comes back as [`Unsent`]: to be sent later, or not at all. The link
@@ -140,7 +140,8 @@ fn trigger<E: NetEvent>(world: &mut World, target: Target, event: E) -> Result<(
         && !alone
         && let Err(error) = send(world, &table, target, place, &event)
     {
-        world.resource_mut::<EventCounts>().unsent(table.name(place), &error);
+        let now = world.resource::<Clock>().now;
+        world.resource_mut::<EventCounts>().unsent(now, table.name(place), &error);
         world.trigger(Unsent { event, target, error });
     } else if here {
         world.trigger(Received { event, from });
@@ -180,7 +181,7 @@ impl EntityRefs for Naming<'_> {
     fn to_net(&self, entity: Entity) -> Option<NetId> {
         let id = self.refs.name(entity)?;
         let mut named = self.named.borrow_mut();
-        if named.len() < MAX_NAMED && !named.contains(&id) {
+        if named.len() < MAX_ABOUT && !named.contains(&id) {
             named.push(id);
         }
         Some(id)

@@ -1,6 +1,6 @@
 //! How does a peer get into a room? What is asked for, by whom to meet the others, and the start of the session.
 
-use std::{fmt, fmt::Write as _, net::IpAddr, ops::RangeInclusive, sync::Arc};
+use std::{fmt, net::IpAddr, ops::RangeInclusive, sync::Arc};
 
 use bevy_app::App;
 use bevy_ecs::{event::Event, observer::On, resource::Resource, system::Commands, world::World};
@@ -10,7 +10,7 @@ use coplay_proto::{
     session::{Session, SessionConfig},
     signal::{
         IceServer,
-        lobby::{Listing, MAX_PASSWORD, MAX_TICKET, Password, QuickMatch, Ticket, TooLong},
+        lobby::{Listing, Lobby, MAX_PASSWORD, MAX_TICKET, Password, QuickMatch, Ticket, TooLong},
         query,
     },
 };
@@ -240,31 +240,28 @@ impl JoinRoom {
     }
 
     fn url(&self) -> String {
-        let server = self.server();
+        let (server, topology) = (self.server(), self.topology);
+        let Listing { public, game, version, metadata } = self.listing.clone();
         if let Way::QuickMatch(players) = self.way {
-            let Listing { game, version, .. } = self.listing.clone();
-            return QuickMatch { game, version, size: players.into(), topology: self.topology }.url(&server);
+            return QuickMatch { game, version, size: players.into(), topology }.url(&server);
         }
-        let mut url = format!("{}/", server.trim_end_matches('/'));
-        for byte in self.name().bytes() {
-            if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-                url.push(byte.into());
-            } else {
-                // Writing to a string cannot fail.
-                _ = write!(url, "%{byte:02X}");
-            }
-        }
-        let topology = match self.topology {
-            Topology::Mesh => "mesh",
-            Topology::Host => "host",
+        let room = Lobby {
+            code: self.name().to_owned(),
+            game,
+            version,
+            players: 0,
+            // What the session goes by as well, so that signaling turns away whom the session would.
+            max: self.players().into(),
+            topology,
+            public,
+            locked: false,
+            has_password: false,
+            metadata,
         };
-        _ = write!(url, "?{}={topology}", query::TOPOLOGY);
-        // What the session goes by as well, so that signaling turns away whom the session would.
-        _ = write!(url, "&{}={}", query::MAX, self.players());
+        let mut url = room.url(&server);
         if self.existing {
-            _ = write!(url, "&{}=1", query::EXISTING);
+            url.push_str(&format!("&{}=1", query::EXISTING));
         }
-        self.listing.append_to(&mut url);
         url
     }
 

@@ -75,7 +75,8 @@
 //!   spawned it. [`Mine`] is what is controlled from here. What others write is undone.
 //! * References to entities, in components and events, are those of the reader's world. What is not shared, or gone,
 //!   is `None`. What is on its way is filled in when it comes, where a component names it; an event waits for it, and to
-//!   be as new as it was for the sender, for two seconds at most. Other channels of events do not wait: [`NetEvent`].
+//!   be as new as it was for the sender, for two and a half seconds at most. Other channels of events do not wait:
+//!   [`NetEvent`].
 //! * An event is for a [`Target`]: everyone, the host, one peer, who sees an entity. If there is no room for it, it is not
 //!   sent, and comes back: [`Unsent`]. [`EventCounts`] counts those, and those that came without what they name.
 //!

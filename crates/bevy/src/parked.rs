@@ -11,13 +11,15 @@ use bytes::Bytes;
 use coplay_proto::{Channel, PeerId};
 
 use crate::{
+    absent,
     net::Clock,
     registry::{Table, Type},
     room::Room,
 };
 
-/// How long an event waits for an entity that it names and that is not in this world yet. The session has waited before.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long an event waits for an entity that it names and that is not in this world yet: as long as that may wait for its
+/// parent. The session has waited before, for two seconds at most.
+const PATIENCE: Duration = absent::PATIENCE;
 /// The most events of one peer and channel that wait, because the first of them does.
 const MAX_PARKED: usize = 256;
 

@@ -113,6 +113,20 @@ fn what_is_gone_is_not_waited_for() {
 }
 
 #[test]
+fn what_an_event_names_is_waited_for_two_and_a_half_seconds_at_most() {
+    let mut net = TestNet::mesh(2, listening);
+    // More than can be told in that time is told before it.
+    let world = net.app(0).world_mut();
+    let last = (0..1_400).map(|_| world.spawn((Label("x".repeat(900)), Shared)).id()).last();
+    say(net.app(0), Target::Others, 1, last);
+    net.run_secs(2.3);
+    assert_eq!(logged::<Heard>(net.app(1)), []);
+    net.run_secs(0.4);
+    assert_eq!(logged::<Heard>(net.app(1)), [(me(net.app(0)), 1, None)]);
+    assert_eq!(net.app(1).world().resource::<EventCounts>().early, 1);
+}
+
+#[test]
 fn an_observer_may_answer_at_once() {
     let mut net = TestNet::host(3, |app| {
         listening(app);

@@ -159,3 +159,10 @@ pub struct Term(pub u32);
 /// A moment on the room's clock, in ticks since the session was founded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Tick(pub u32);
+
+impl Tick {
+    /// How many ticks after another one this is; negative if it is before.
+    pub(crate) const fn since(self, other: Self) -> i32 {
+        self.0.wrapping_sub(other.0).cast_signed()
+    }
+}

@@ -36,6 +36,8 @@ pub const MAX_MESSAGE: usize = 64 * 1024;
 pub const MAX_UNRELIABLE: usize = 1136;
 /// The most bytes of messages of [`Channel::Unreliable`] that wait to be sent, each counted with 8 more.
 pub const UNRELIABLE_QUEUE: usize = 16 * 1024;
+/// What each of them counts besides its bytes, so that empty ones are not free.
+pub(crate) const UNRELIABLE_COST: usize = 8;
 /// How long a message of [`Channel::Unreliable`] waits to be sent; then it is dropped.
 pub const UNRELIABLE_PATIENCE: Duration = Duration::from_millis(250);
 

@@ -249,7 +249,7 @@ fn shown(name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn shared(name: &str) -> TypeSchema {
+    pub(super) fn shared(name: &str) -> TypeSchema {
         let fields = vec![FieldSchema { name: "0".into(), coding: "f32".into() }];
         TypeSchema {
             name: name.into(),

@@ -38,8 +38,8 @@ mod succession;
 mod tombstones;
 
 pub use config::{
-    HANDSHAKE_TIMEOUT, JOIN_TIMEOUT, MAX_ENTITIES, MAX_EVENT, MAX_INPUT, MAX_LINKS, MAX_MEMBERS, MAX_STATE_BYTES,
-    MAX_UNRELIABLE_EVENT, MAX_VALUE, SessionConfig,
+    HANDSHAKE_TIMEOUT, JOIN_TIMEOUT, MAX_ABOUT, MAX_ENTITIES, MAX_EVENT, MAX_INPUT, MAX_LINKS, MAX_MEMBERS,
+    MAX_STATE_BYTES, MAX_UNRELIABLE_EVENT, MAX_VALUE, SessionConfig,
 };
 pub use facts::{Astray, Fact, Input, Output, Target};
 pub use reasons::{Denied, DisconnectReason, SendError, WriteError};
@@ -100,8 +100,6 @@ pub struct Session {
     generations: u32,
     /// Of whom the game was told.
     joined: BTreeSet<PeerId>,
-    /// Whether some events may wait.
-    parks: bool,
     /// Whose last events are being delivered.
     leaving: Option<(MemberId, PeerId)>,
 }
@@ -131,7 +129,6 @@ impl Session {
             peers: BTreeMap::new(),
             generations: 0,
             joined: BTreeSet::new(),
-            parks: false,
             leaving: None,
         }
     }
@@ -243,8 +240,8 @@ impl Session {
         self.send_event(target, event, value, &[])
     }
 
-    /// The same for an event that is about entities, the first eight of which are waited for: it is delivered once whoever
-    /// it comes to knows of them what we know now, or that they are gone, or two seconds after it came
+    /// The same for an event that is about entities, the first [`MAX_ABOUT`] of which are waited for: it is delivered once
+    /// whoever it comes to knows of them what we know now, or that they are gone, or two seconds after it came
     /// ([`Fact::Astray`]).
     ///
     /// # Errors

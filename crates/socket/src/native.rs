@@ -99,6 +99,9 @@ struct Open {
     /// What datagrams come by, and by what they came before it moved from the relay.
     attempts: [Option<Attempt>; 2],
     outlets: Outlets,
+    /// By all connections that there were.
+    bytes_sent: u64,
+    bytes_received: u64,
 }
 
 impl Socket for NativeSocket {
@@ -106,18 +109,19 @@ impl Socket for NativeSocket {
         loop {
             match self.events.next()? {
                 Inward::Opened(attempt, outlets) => {
-                    self.open.insert(attempt.peer, Open { attempts: [Some(attempt), None], outlets });
+                    let open = Open { attempts: [Some(attempt), None], outlets, bytes_sent: 0, bytes_received: 0 };
+                    self.open.insert(attempt.peer, open);
                     return Some(SocketEvent::Opened(attempt.peer));
                 }
                 Inward::Moved(attempt, outlets) => {
                     if let Some(open) = self.open.get_mut(&attempt.peer) {
                         let [before, _] = open.attempts;
-                        *open = Open { attempts: [Some(attempt), before], outlets };
+                        (open.attempts, open.outlets) = ([Some(attempt), before], outlets);
                     }
                 }
                 Inward::Mended(attempt, outlets) => {
                     if let Some(open) = self.open.get_mut(&attempt.peer) {
-                        *open = Open { attempts: [Some(attempt), None], outlets };
+                        (open.attempts, open.outlets) = ([Some(attempt), None], outlets);
                         return Some(SocketEvent::Mended(attempt.peer));
                     }
                 }
@@ -125,7 +129,9 @@ impl Socket for NativeSocket {
                     // It waits no more.
                     drop(counted);
                     // Its tasks may be a little behind the engine, which closed the connection.
-                    if self.open.get(&attempt.peer).is_some_and(|open| open.attempts.contains(&Some(attempt))) {
+                    let open = self.open.get_mut(&attempt.peer);
+                    if let Some(open) = open.filter(|open| open.attempts.contains(&Some(attempt))) {
+                        open.bytes_received += bytes.len() as u64;
                         return Some(SocketEvent::Received(attempt.peer, lane, bytes));
                     }
                 }
@@ -141,7 +147,11 @@ impl Socket for NativeSocket {
 
     fn send(&mut self, peer: PeerId, lane: Lane, bytes: Bytes) -> Result<(), SendError> {
         SendError::check(lane, bytes.len())?;
-        self.open.get(&peer).ok_or(SendError::UnknownPeer)?.outlets.send(lane, bytes)
+        let open = self.open.get_mut(&peer).ok_or(SendError::UnknownPeer)?;
+        let length = bytes.len() as u64;
+        open.outlets.send(lane, bytes)?;
+        open.bytes_sent += length;
+        Ok(())
     }
 
     fn buffered(&self, peer: PeerId) -> usize {
@@ -170,7 +180,8 @@ impl Socket for NativeSocket {
     }
 
     fn path(&self, peer: PeerId) -> Option<Path> {
-        self.open.get(&peer)?.outlets.path()
+        let Open { outlets, bytes_sent, bytes_received, .. } = self.open.get(&peer)?;
+        Some(Path { bytes_sent: *bytes_sent, bytes_received: *bytes_received, ..outlets.path()? })
     }
 
     fn set_waker(&mut self, waker: Waker) {
@@ -194,6 +205,34 @@ impl WakerCell {
         let waker = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(waker) = waker {
             waker();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{inbox::Share, *};
+    use crate::PathKind;
+
+    #[tokio::test]
+    async fn what_is_counted_of_a_peer_goes_on_by_whatever_carries_it() {
+        let waker = WakerCell::default();
+        let (inbox, events) = Inbox::new(waker.clone());
+        let (commands, _orders) = mpsc::channel(COMMANDS);
+        let mut socket = NativeSocket { commands, events, waker, open: BTreeMap::new() };
+        let peer = PeerId::from_u128(7);
+        for (number, news) in (1..).zip([Inward::Opened, Inward::Moved, Inward::Mended]) {
+            let attempt = Attempt { peer, number };
+            let (outlets, inlets) = Outlets::new(None);
+            let (local, remote) = (String::new(), String::new());
+            let path = Path { kind: PathKind::Host, local, remote, rtt: None, bytes_sent: 0, bytes_received: 0 };
+            inlets.path.set(path);
+            inbox.news(news(attempt, outlets)).await;
+            inbox.datagram(attempt, Lane::Reliable, Bytes::from_static(b"hello"), &Share::default()).await;
+            while socket.poll(Duration::ZERO).is_some() {}
+            socket.send(peer, Lane::Reliable, Bytes::from_static(b"hey")).expect("it is open");
+            let path = socket.path(peer).expect("it is known");
+            assert_eq!((path.bytes_sent, path.bytes_received), (3 * number, 5 * number));
         }
     }
 }

@@ -238,11 +238,7 @@ impl Switchboard {
 
     /// Whether the attempt's connection is open, and what comes by it may be handed out.
     pub(crate) fn is_open(&self, attempt: Attempt) -> bool {
-        if self.is_mended(attempt.peer) {
-            return self.is_carrier(attempt);
-        }
-        let admitted = self.live(attempt.peer).is_none_or(|relay| relay.moving.there_left);
-        self.is_current(attempt) && admitted && self.peers.get(&attempt.peer).is_some_and(|it| it.stage == Stage::Open)
+        self.carries(attempt, |moving| moving.there_left)
     }
 
     pub(crate) fn handle(&mut self, now: Duration, input: Input) {
@@ -372,11 +368,10 @@ impl Switchboard {
                 self.fail(SocketError::Refused(SignalError::SeatGone));
             }
             Signaling::Down { again } if again <= now && self.may_dial() => {
-                let patience = if self.is_mending() { mending::ANSWER } else { ANSWER_TIMEOUT };
+                let patience = if self.awaits_signaling() { mending::ANSWER } else { ANSWER_TIMEOUT };
                 self.signaling = Signaling::Dialled { until: now + patience };
                 self.event(SocketEvent::Signaling(SignalingState::Connecting));
-                let dial = self.dial();
-                self.out.push_back(Output::Dial(dial));
+                self.out.push_back(Output::Dial(self.dial()));
             }
             // A browser waits for minutes.
             Signaling::Dialled { until } if until <= now => self.down(now, Down::Lost("it does not answer".into())),
@@ -417,7 +412,9 @@ impl Switchboard {
                 self.resume = None;
                 Down::Lost(error.to_string())
             }
-            Down::Refused(error) if self.past.shown && !self.peers.is_empty() => self.kept_out(&error),
+            Down::Refused(error) if !self.is_up() && self.may_reenter() && !self.peers.is_empty() => {
+                self.kept_out(&error)
+            }
             down => down,
         };
         if self.resume.is_none() && !self.may_reenter() {
@@ -462,11 +459,11 @@ impl Switchboard {
             ServerMessage::Welcome(welcome) if nameless && welcome.resumed && Some(welcome.me) == self.me => {
                 self.resumed(now, *welcome);
             }
-            ServerMessage::Welcome(welcome) if nameless && self.past.shown && Some(welcome.me) == self.me => {
+            ServerMessage::Welcome(welcome) if nameless && self.may_reenter() && Some(welcome.me) == self.me => {
                 self.reentered(now, *welcome);
             }
             ServerMessage::Welcome(_) | ServerMessage::IdAssigned(_)
-                if nameless && self.past.shown && !self.peers.is_empty() =>
+                if nameless && self.may_reenter() && !self.peers.is_empty() =>
             {
                 self.renamed(now);
             }

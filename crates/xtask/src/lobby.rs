@@ -3,11 +3,11 @@
 use std::{
     path::{Path, PathBuf},
     process::Command,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::{
-    play::Arena,
+    play::{Arena, until_told},
     run::{Result, Running, Steps, make_dir, say, target},
     site::Site,
     webdriver::{DOWN, Driver, ENTER, Page, TAB},
@@ -15,6 +15,8 @@ use crate::{
 
 /// More than there are rows in the menu.
 const MOST_ROWS: usize = 40;
+/// For the native player to meet those who were matched with it.
+const NATIVE: Duration = Duration::from_secs(60);
 
 /// Plays through the menu.
 pub(crate) fn lobby() -> Result {
@@ -99,13 +101,14 @@ pub(crate) fn lobby() -> Result {
     anna.until_spoken(&["joining", "1 of 3 players"])?;
     choose(&bert, "Quick match for 3")?;
     anna.until_spoken(&["joining", "2 of 3 players"])?;
-    let native = native(&arena.program, &site, &place)?;
+    let mut native = native(&arena.program, &site, &place)?;
     same(&room(&anna)?, &room(&bert)?)?;
     steps.next("and see each other");
     for (page, other) in [(&anna, "bert"), (&bert, "anna")] {
         until_joined(page, other)?;
     }
-    until_two_joined(&native)?;
+    let met = |log: &str| log.matches("joined:").count() >= 2;
+    until_told(std::slice::from_mut(&mut native), NATIVE, "the native player has met both", met)?;
     say(&format!("the menu works: {:.0} s of play", begun.elapsed().as_secs_f32()));
     Ok(())
 }
@@ -145,15 +148,4 @@ fn until_joined(page: &Page<'_>, other: &str) -> Result {
     page.until_spoken(&["this room, with", other])?;
     page.press(TAB)?;
     page.until_spoken(&["playing in room"]).map(drop)
-}
-
-fn until_two_joined(native: &Running) -> Result {
-    let start = Instant::now();
-    while native.log().matches("joined:").count() < 2 {
-        if start.elapsed().as_secs() > 60 {
-            return Err(format!("the native player has not met both{}", native.last_words()));
-        }
-        std::thread::sleep(std::time::Duration::from_millis(200));
-    }
-    Ok(())
 }

@@ -47,8 +47,8 @@ enum Command {
     Ci,
     /// Play matches of native peers and real browsers, and measure them.
     Crossplay(crossplay::Options),
-    /// Test what becomes of links when processes die or stop, networks change and signaling breaks; the long ones, too.
-    Life(life::Options),
+    /// Test what becomes of links when processes die or stop, networks change, signaling breaks, and tabs are closed or hidden.
+    Life(test::Options),
     /// Play one match for long at loss, and look whether events are lost or memory grows.
     Soak(soak::Options),
     /// Play through the menu of the arena, in two real browsers and natively: the public list, passwords, quick match.

@@ -91,5 +91,6 @@ mod tests {
         assert!(grown(&memory(|at| 50.0 + at as f64 * 0.05)).is_empty());
         assert_eq!(grown(&memory(|at| 50.0 + at as f64)).len(), 1);
         assert!(grown(&BTreeMap::from([("web-1".to_owned(), vec![1.0; 5])]))[0].contains("longer"));
+        assert_eq!(grown(&BTreeMap::from([("web-1".to_owned(), Vec::new())])).len(), 1, "nobody has looked");
     }
 }

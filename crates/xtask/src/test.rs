@@ -13,15 +13,15 @@ use crate::{
 /// The packages with tests that run in a browser.
 const IN_BROWSER: [&str; 4] = ["-p", "coplay_proto", "-p", "coplay_socket"];
 
-/// What `test` is asked for.
+/// What `test` is asked for, and `life`.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Only what runs on this machine without a browser.
+    /// Only what needs no browser.
     #[arg(long, conflicts_with = "web")]
-    native: bool,
-    /// Only what runs in a browser.
+    pub(crate) native: bool,
+    /// Only what needs a browser.
     #[arg(long)]
-    web: bool,
+    pub(crate) web: bool,
 }
 
 /// Runs the tests; without options all of them.

@@ -67,24 +67,24 @@ impl Driver {
 
     /// Opens a page in a new browser, headless, as a new person.
     pub(crate) fn open(&self, name: &str, url: &str, place: &Path) -> Result<Page<'_>> {
-        self.open_with(name, url, place, |_| true)
+        self.open_without(&[], name, url, place)
     }
 
     /// The same in a browser that holds pages back which nobody looks at, as people's browsers do.
     pub(crate) fn open_drowsy(&self, name: &str, url: &str, place: &Path) -> Result<Page<'_>> {
-        self.open_with(name, url, place, |flag| !browser::AWAKE.contains(&flag))
+        self.open_without(&browser::AWAKE, name, url, place)
     }
 
-    fn open_with(&self, name: &str, url: &str, place: &Path, wanted: impl Fn(&str) -> bool) -> Result<Page<'_>> {
+    fn open_without(&self, unwanted: &[&str], name: &str, url: &str, place: &Path) -> Result<Page<'_>> {
         let profile = browser::new_profile(name, place)?;
         // Small: where software draws, that is most of what it takes.
         let more = ["--headless", "--window-size=480,320"].map(str::to_owned);
         let more = more.into_iter().chain([format!("--user-data-dir={}", profile.display())]);
-        let flags = browser::FLAGS.iter().filter(|flag| wanted(flag));
+        let flags = browser::FLAGS.iter().filter(|flag| !unwanted.contains(flag));
         let arguments: Vec<_> = flags.map(ToString::to_string).chain(more).collect();
         // Nor does the driver say what is not wanted.
-        let without: Vec<_> = browser::AWAKE.iter().filter(|flag| !wanted(flag)).map(|flag| &flag[2..]).collect();
-        let options = json!({ "args": arguments, "excludeSwitches": without, "binary": tools::chromium()? });
+        let excluded: Vec<_> = unwanted.iter().map(|flag| flag.trim_start_matches('-')).collect();
+        let options = json!({ "args": arguments, "excludeSwitches": excluded, "binary": tools::chromium()? });
         let capabilities = json!({ "capabilities": { "alwaysMatch": { "goog:chromeOptions": options } } });
         let value = self.post("/session", &capabilities)?;
         let session = value["sessionId"].as_str().ok_or_else(|| format!("no session: {value}"))?.to_owned();

@@ -43,9 +43,8 @@ fn main() -> AppExit {
         app.add_plugins(look::plugin);
     }
     app.add_plugins((CoplayPlugins::joining(join.clone()), game::plugin))
-        .insert_resource(Wanted { join, headless, again_in: None })
+        .insert_resource(Wanted { join, headless })
         .add_observer(failed)
-        .add_systems(Update, try_again)
         .run()
 }
 
@@ -54,26 +53,15 @@ fn main() -> AppExit {
 struct Wanted {
     join: JoinRoom,
     headless: bool,
-    /// Seconds.
-    again_in: Option<f32>,
 }
 
 /// Why it failed is in the log, and in the window. Without a window nobody would see that it stays that way.
-fn failed(failed: On<RoomFailed>, mut wanted: ResMut<Wanted>, mut exits: MessageWriter<AppExit>) {
+fn failed(failed: On<RoomFailed>, wanted: Res<Wanted>, mut commands: Commands, mut exits: MessageWriter<AppExit>) {
     if failed.error.is_temporary() {
         info!("trying again in {AGAIN} s ...");
-        wanted.again_in = Some(AGAIN);
+        commands.delayed().secs(AGAIN).trigger(wanted.join.clone());
     } else if wanted.headless {
         exits.write(AppExit::error());
-    }
-}
-
-fn try_again(mut wanted: ResMut<Wanted>, time: Res<Time>, mut commands: Commands) {
-    let Some(seconds) = wanted.again_in else { return };
-    let left = seconds - time.delta_secs();
-    wanted.again_in = (left > 0.0).then_some(left);
-    if left <= 0.0 {
-        commands.trigger(wanted.join.clone());
     }
 }
 

@@ -212,6 +212,12 @@ impl Client {
         other.hears(ServerMessage::Signal { sender: self.me, data }).await;
     }
 
+    /// The same with an offer: the two begin.
+    pub(crate) async fn offers(&mut self, other: &mut Self) {
+        self.signal(other.me, offer("x")).await;
+        other.hears(ServerMessage::Signal { sender: self.me, data: offer("x") }).await;
+    }
+
     /// Closes the WebSocket as a peer does that leaves.
     pub(crate) async fn leave(mut self) {
         self.socket.close(None).await.unwrap();

@@ -201,8 +201,7 @@ async fn who_left_a_match_of_four_before_it_began_is_replaced_and_no_more_than_t
     let e = joins(&server, 4, &[&a, &c]).await;
     a.hears(ServerMessage::NewPeer(e.me)).await;
     // The others began meanwhile.
-    a.signal(c.me, offer("x")).await;
-    c.hears(ServerMessage::Signal { sender: a.me, data: offer("x") }).await;
+    a.offers(&mut c).await;
     let mut f = joins(&server, 4, &[&a, &c, &e]).await;
     a.hears(ServerMessage::NewPeer(f.me)).await;
     a.reaches(&mut f).await;
@@ -213,8 +212,7 @@ async fn who_left_a_match_of_four_before_it_began_is_replaced_and_no_more_than_t
 async fn a_match_that_began_is_not_filled_again() {
     let server = plain();
     let [mut a, mut b] = matched(&server).await;
-    a.signal(b.me, offer("x")).await;
-    b.hears(ServerMessage::Signal { sender: a.me, data: offer("x") }).await;
+    a.offers(&mut b).await;
     leaves(b, &mut a).await;
     waits(&server, &duel("1", 2), 1, 2).await;
 }
@@ -224,8 +222,7 @@ async fn a_seat_is_not_kept_for_longer_than_that_while_others_play() {
     let timing = Timing { backfill: Duration::ZERO, ..Timing::default() };
     let server = start(Config { timing, ..Config::local().stun(Stun::Off) });
     let [mut a, mut b, c] = matched(&server).await;
-    a.signal(b.me, offer("x")).await;
-    b.hears(ServerMessage::Signal { sender: a.me, data: offer("x") }).await;
+    a.offers(&mut b).await;
     leaves(c, &mut a).await;
     waits(&server, &duel("1", 3), 1, 3).await;
 }

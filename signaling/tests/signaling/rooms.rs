@@ -52,8 +52,7 @@ async fn next_makes_groups_in_the_order_of_arrival() {
     a.reaches(&mut b).await;
     c.reaches(&mut d).await;
     // A group that was full is closed once it began: nobody takes a leaver's place.
-    a.signal(b.me, offer("x")).await;
-    b.hears(ServerMessage::Signal { sender: a.me, data: offer("x") }).await;
+    a.offers(&mut b).await;
     let (b_id, mut e) = (b.me, Client::stock(&server, "/r?next=2").await);
     b.leave().await;
     a.hears(ServerMessage::PeerLeft(b_id)).await;

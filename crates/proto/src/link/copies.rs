@@ -10,8 +10,8 @@ use crate::Channel;
 
 /// The most bytes of a message that is copied: what is larger is rare, or bulk.
 pub(super) const MAX_COPIED: usize = 512;
-/// The least share of datagrams lost at which copies are worth their bytes.
-const LEAST_LOSS: f32 = 0.004;
+/// The least share of datagrams lost at which copies are worth their bytes: from the first loss on that is not long ago.
+const LEAST_LOSS: f32 = 0.0015;
 /// The share of messages of which neither the first nor a copy may arrive; more copies are sent beyond.
 const LEFT_OVER: f32 = 0.003;
 /// The most copies before a loss is known.

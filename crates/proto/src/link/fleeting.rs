@@ -5,10 +5,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::{MAX_UNRELIABLE, Refused, UNRELIABLE_PATIENCE, UNRELIABLE_QUEUE, wire::Datagram};
-
-/// What one takes of the queue and of the window besides its bytes, so that empty ones are not free.
-const COST: usize = 8;
+use super::{MAX_UNRELIABLE, Refused, UNRELIABLE_COST, UNRELIABLE_PATIENCE, UNRELIABLE_QUEUE, wire::Datagram};
 
 /// Events that may be lost, the oldest first, and when each was handed over.
 #[derive(Clone, Debug, Default)]
@@ -23,10 +20,10 @@ impl Fleeting {
         if bytes.len() > MAX_UNRELIABLE {
             return Err(Refused::TooLarge { size: bytes.len(), limit: MAX_UNRELIABLE });
         }
-        if self.bytes + bytes.len() + COST > UNRELIABLE_QUEUE {
+        if self.bytes + bytes.len() + UNRELIABLE_COST > UNRELIABLE_QUEUE {
             return Err(Refused::QueueFull { limit: UNRELIABLE_QUEUE });
         }
-        self.bytes += bytes.len() + COST;
+        self.bytes += bytes.len() + UNRELIABLE_COST;
         self.waiting.push_back((now, bytes));
         Ok(())
     }
@@ -34,7 +31,7 @@ impl Fleeting {
     /// Writes those that fit; `filled` is what of `room` is taken. False if there is no room for the next one.
     pub(super) fn fill(&mut self, datagram: &mut Datagram, room: usize, filled: &mut usize) -> bool {
         while let Some((_, bytes)) = self.waiting.front() {
-            let cost = bytes.len() + COST;
+            let cost = bytes.len() + UNRELIABLE_COST;
             if *filled + cost > room {
                 return false;
             }
@@ -51,13 +48,13 @@ impl Fleeting {
 
     /// What the next one takes of the window.
     pub(super) fn next_size(&self) -> Option<usize> {
-        self.waiting.front().map(|(_, bytes)| bytes.len() + COST)
+        self.waiting.front().map(|(_, bytes)| bytes.len() + UNRELIABLE_COST)
     }
 
     /// Drops what has waited for too long.
     pub(super) fn expire(&mut self, now: Duration) {
         while let Some((_, bytes)) = self.waiting.pop_front_if(|(at, _)| *at + UNRELIABLE_PATIENCE <= now) {
-            self.bytes -= bytes.len() + COST;
+            self.bytes -= bytes.len() + UNRELIABLE_COST;
         }
     }
 }
@@ -73,7 +70,7 @@ mod tests {
         let too_large = fleeting.push(ms(0), vec![0; MAX_UNRELIABLE + 1].into());
         assert_eq!(too_large, Err(Refused::TooLarge { size: MAX_UNRELIABLE + 1, limit: MAX_UNRELIABLE }));
         let count = (0..).take_while(|_| fleeting.push(ms(0), Bytes::new()).is_ok()).count();
-        assert_eq!(count, UNRELIABLE_QUEUE / COST);
+        assert_eq!(count, UNRELIABLE_QUEUE / UNRELIABLE_COST);
         assert_eq!(fleeting.push(ms(1), Bytes::new()), Err(Refused::QueueFull { limit: UNRELIABLE_QUEUE }));
         fleeting.expire(UNRELIABLE_PATIENCE - ms(1));
         assert_eq!(fleeting.waiting.len(), count);

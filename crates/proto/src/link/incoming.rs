@@ -93,7 +93,8 @@ impl Incoming {
         if number < assembly.next || assembly.done.contains(&number) {
             return Ok(Admission::Known);
         }
-        if number >= assembly.next + MESSAGE_WINDOW {
+        // While the session is behind, some may be here and acked from `next` on, and the peer goes on from behind them.
+        if !is_full && number >= assembly.next + MESSAGE_WINDOW {
             return Err("a message is too far ahead of those before it");
         }
         let known = assembly.messages.get(&number);
@@ -106,8 +107,7 @@ impl Incoming {
         let next = number == assembly.next;
         // What is delivered as it comes waits for nothing, so that it takes no room here.
         let at_once = next || (!channel.is_ordered() && count == 1);
-        let fits = if at_once { !is_full } else { untaken + buffered + bytes.len() <= limit };
-        if !fits {
+        if is_full || !(at_once || untaken + buffered + bytes.len() <= limit) {
             return Ok(Admission::Refused);
         }
         let new = || Partial { count, here: 0, fragments: Vec::new() };
@@ -138,17 +138,10 @@ impl Incoming {
         if self.is_full() {
             return None;
         }
-        let turn = self.turn;
-        let control = self.channels.range_mut(..=Channel::Control);
-        let found = control.map(|(channel, assembly)| (*channel, assembly)).find_map(Assembly::take_of);
-        let found = found.or_else(|| {
-            let later = self.channels.range_mut((Bound::Excluded(turn), Bound::Unbounded));
-            later.map(|(channel, assembly)| (*channel, assembly)).find_map(Assembly::take_of)
-        });
-        let found = found.or_else(|| {
-            let first = self.channels.range_mut(..=turn);
-            first.map(|(channel, assembly)| (*channel, assembly)).find_map(Assembly::take_of)
-        });
+        let later = (Bound::Excluded(self.turn), Bound::Unbounded);
+        let found = self.channels.range_mut(..=Channel::Control).find_map(Assembly::take_of);
+        let found = found.or_else(|| self.channels.range_mut(later).find_map(Assembly::take_of));
+        let found = found.or_else(|| self.channels.range_mut(..=self.turn).find_map(Assembly::take_of));
         let (channel, fragments) = found?;
         if channel != Channel::Control {
             self.turn = channel;
@@ -198,7 +191,7 @@ impl Assembly {
     }
 
     /// Takes the fragments of what can be delivered, if there is something.
-    fn take_of((channel, assembly): (Channel, &mut Self)) -> Option<(Channel, Vec<(u8, Bytes)>)> {
+    fn take_of((channel, assembly): (&Channel, &mut Self)) -> Option<(Channel, Vec<(u8, Bytes)>)> {
         let number = assembly.whole.first().copied();
         let number = number.filter(|number| !channel.is_ordered() || *number == assembly.next)?;
         assembly.whole.remove(&number);
@@ -207,7 +200,7 @@ impl Assembly {
         while assembly.done.remove(&assembly.next) {
             assembly.next += 1;
         }
-        Some((channel, partial.fragments))
+        Some((*channel, partial.fragments))
     }
 }
 
@@ -284,6 +277,28 @@ mod tests {
         assert_eq!(admit(&mut incoming, MAX_DELIVERED as u16, 0, 1, 0), Ok(Admission::Refused));
         incoming.take(0);
         assert!(incoming.has_room_again());
+    }
+
+    #[test]
+    fn how_far_ahead_a_peer_may_be_does_not_count_what_waits_for_the_session_alone() {
+        let mut incoming = Incoming::new(1_000_000);
+        let last = MAX_DELIVERED as u16 - 1;
+        for number in 0..last {
+            assert_eq!(admit(&mut incoming, number, 0, 1, 1), IN_ORDER);
+            assert!(incoming.deliver().is_some());
+        }
+        for number in 1..=500 {
+            assert_eq!(admit(&mut incoming, last + number, 0, 1, 1), AHEAD);
+        }
+        assert_eq!(admit(&mut incoming, last, 0, 1, 1), IN_ORDER);
+        assert_eq!(core::iter::from_fn(|| incoming.deliver()).count(), 1, "the session has as many as it may");
+        // All are acked, so that the peer goes on behind them.
+        let most = last + 500 + MESSAGE_WINDOW as u16;
+        assert_eq!(admit(&mut incoming, most, 0, 1, 1), Ok(Admission::Refused));
+        incoming.take(MAX_DELIVERED);
+        assert_eq!(core::iter::from_fn(|| incoming.deliver()).count(), 500);
+        assert_eq!(admit(&mut incoming, most, 0, 1, 1), AHEAD);
+        assert!(admit(&mut incoming, most + 1, 0, 1, 1).is_err());
     }
 
     #[test]

@@ -154,7 +154,7 @@ impl Outgoing {
         if channel == Channel::Unreliable {
             return self.fleeting.fill(datagram, room, &mut filled.bytes);
         }
-        let Some((queue, copies)) = self.split(channel) else { return true };
+        let Some(queue) = self.queues.get_mut(&channel) else { return true };
         let mut after = (0, 0);
         let mut passed_over = 0;
         while let Some(&place) = queue.due.range(after..).next()
@@ -181,7 +181,7 @@ impl Outgoing {
             filled.fragments.push(FragmentId { channel, number, index });
             queue.due.remove(&place);
             if let Some(waiting) = queue.waiting(number).filter(|_| count == 1 && bytes.len() <= MAX_COPIED) {
-                waiting.copy = copies.sent(now, (channel, number), cost, waiting.lost, redundancy);
+                waiting.copy = self.copies.sent(now, (channel, number), cost, waiting.lost, redundancy);
             }
         }
         true
@@ -256,7 +256,7 @@ impl Outgoing {
 
     /// The peer has this fragment.
     pub(super) fn arrived(&mut self, fragment: FragmentId) {
-        let Some((queue, _)) = self.split(fragment.channel) else { return };
+        let Some(queue) = self.queues.get_mut(&fragment.channel) else { return };
         queue.due.remove(&(fragment.number, fragment.index));
         let Some(waiting) = queue.waiting(fragment.number) else { return };
         waiting.open &= !(1 << fragment.index);
@@ -265,7 +265,7 @@ impl Outgoing {
         }
         let size = waiting.bytes.len();
         self.drop_copy(fragment.channel, fragment.number);
-        let Some((queue, _)) = self.split(fragment.channel) else { return };
+        let Some(queue) = self.queues.get_mut(&fragment.channel) else { return };
         if let Some(place) = queue.slot(fragment.number) {
             *place = None;
         }
@@ -278,7 +278,7 @@ impl Outgoing {
 
     /// The peer does not have this fragment, or likely not.
     pub(super) fn lost(&mut self, fragment: FragmentId) {
-        if let Some((queue, _)) = self.split(fragment.channel)
+        if let Some(queue) = self.queues.get_mut(&fragment.channel)
             && let Some(waiting) = queue.waiting(fragment.number)
             && waiting.open >> fragment.index & 1 == 1
         {
@@ -309,10 +309,6 @@ impl Outgoing {
 
     fn waiting(&mut self, channel: Channel, number: u64) -> Option<&mut Waiting> {
         self.queues.get_mut(&channel)?.waiting(number)
-    }
-
-    fn split(&mut self, channel: Channel) -> Option<(&mut Queue, &mut Copies)> {
-        Some((self.queues.get_mut(&channel)?, &mut self.copies))
     }
 }
 

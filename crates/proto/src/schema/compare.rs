@@ -214,13 +214,7 @@ mod tests {
             .iter()
             .map(|(name, coding)| FieldSchema { name: (*name).into(), coding: (*coding).into() })
             .collect();
-        TypeSchema {
-            name: name.into(),
-            kind: TypeKind::Component,
-            optional: false,
-            delivery: Delivery::default(),
-            fields,
-        }
+        TypeSchema { fields, ..super::super::tests::shared(name) }
     }
 
     fn optional(name: &str) -> TypeSchema {

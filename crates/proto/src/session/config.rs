@@ -21,6 +21,8 @@ pub const MAX_INPUT: usize = 256;
 pub const MAX_EVENT: usize = link::MAX_MESSAGE - 2048;
 /// The same for one that is unreliable: it goes with one datagram.
 pub const MAX_UNRELIABLE_EVENT: usize = 960;
+/// The most entities that an event is about ([`super::Session::send_about`]): further ones are not waited for.
+pub const MAX_ABOUT: usize = 8;
 /// A peer that is heard, and that takes nothing for so long while more than half of what may wait for it does, is cut off
 /// ([`super::DisconnectReason::TooSlow`]).
 pub(super) const SLOW: Duration = Duration::from_secs(10);

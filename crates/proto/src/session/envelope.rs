@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    MAX_EVENT,
+    MAX_ABOUT, MAX_EVENT,
     frame::{read_age, read_member, read_u16, read_u32, write_age, write_member},
 };
 use crate::{
@@ -11,8 +11,6 @@ use crate::{
     codec::{BitReader, BitWriter, DecodeError},
 };
 
-/// The most entities that an event is about.
-pub(super) const MAX_ABOUT: usize = 8;
 /// The most components of one of them that are waited for.
 pub(super) const MAX_PARTS: usize = 31;
 

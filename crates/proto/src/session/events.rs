@@ -7,8 +7,8 @@
 use bytes::Bytes;
 
 use super::{
-    Astray, Denied, Fact, MAX_EVENT, MAX_UNRELIABLE_EVENT, SendError, Session, Target, TypeId,
-    envelope::{self, About, Envelope, MAX_ABOUT, MAX_PARTS, Route},
+    Astray, Denied, Fact, MAX_ABOUT, MAX_EVENT, MAX_UNRELIABLE_EVENT, SendError, Session, Target, TypeId,
+    envelope::{self, About, Envelope, MAX_PARTS, Route},
     membership::Known,
     parking::{Arrived, Line, PATIENCE},
 };
@@ -45,7 +45,7 @@ impl Session {
         about: &[NetId],
     ) -> Result<(), SendError> {
         let (Some(me), Some(_)) = (self.me, self.member()) else { return Err(SendError::NotAdmitted) };
-        let channel = self.channels.get(usize::from(event.0)).copied().unwrap_or(Channel::Events);
+        let channel = self.channel(event);
         let limit = if channel == Channel::Unreliable { MAX_UNRELIABLE_EVENT } else { MAX_EVENT };
         let size = value.len();
         if size > limit {
@@ -126,24 +126,17 @@ impl Session {
             .collect();
         let (Some(sender), Some(event)) = (self.roster.member(peer), ours) else { return };
         let value = Bytes::copy_from_slice(value);
-        let others = match route {
-            Route::Others if self.is_host() => self.paired(Some(peer)),
-            Route::Seers if self.is_host() => {
-                about.first().map_or_else(Vec::new, |about| self.seers(about.entity, Some(peer)))
-            }
-            // Whoever has left meanwhile does not hear it.
-            Route::To(member) if self.is_host() => {
-                self.roster.peer(member).filter(|to| *to != peer).into_iter().collect()
-            }
-            Route::Direct => Vec::new(),
-            Route::Of(_) if self.is_guest() => Vec::new(),
-            Route::Others | Route::Seers | Route::To(_) | Route::Of(_) => {
-                return self.fact(Fact::Denied(peer, Denied::NotHost));
-            }
+        let may = match route {
+            Route::Direct => true,
+            Route::Of(_) => self.is_guest(),
+            Route::Others | Route::Seers | Route::To(_) => self.is_host(),
         };
+        if !may {
+            return self.fact(Fact::Denied(peer, Denied::NotHost));
+        }
         let outgoing = Outgoing { event, about: &about, seen, value: &value };
-        for other in others {
-            let ours = self.channels.get(usize::from(event.0)).copied().unwrap_or(channel);
+        let ours = self.channel(event);
+        for other in self.passed_on_to(peer, route, &about) {
             if let Some(message) = self.written(other, Route::Of(sender), outgoing)
                 && (ours != Channel::Unreliable || self.has_room(other, ours, message.len()).is_ok())
             {
@@ -165,42 +158,46 @@ impl Session {
     pub(super) fn event_relays(&self, peer: PeerId, message: &[u8]) -> Vec<PeerId> {
         let paired = self.peers.get(&peer).is_some_and(|link| link.pair.is_some());
         match envelope::read(message) {
-            Ok(Envelope { route: Route::Others | Route::Seers, .. }) if paired && self.is_host() => {
-                self.paired(Some(peer))
-            }
-            Ok(Envelope { route: Route::To(member), .. }) if paired && self.is_host() => {
-                self.roster.peer(member).filter(|to| *to != peer).into_iter().collect()
-            }
+            Ok(Envelope { route, about, .. }) if paired && self.is_host() => self.passed_on_to(peer, route, &about),
             _ => Vec::new(),
+        }
+    }
+
+    /// Whom the host passes an event of this peer on to.
+    fn passed_on_to<T>(&self, peer: PeerId, route: Route, about: &[About<T>]) -> Vec<PeerId> {
+        match route {
+            Route::Others => self.paired(Some(peer)),
+            Route::Seers => about.first().map_or_else(Vec::new, |about| self.seers(about.entity, Some(peer))),
+            // Whoever has left meanwhile does not hear it.
+            Route::To(member) => self.roster.peer(member).filter(|to| *to != peer).into_iter().collect(),
+            Route::Direct | Route::Of(_) => Vec::new(),
         }
     }
 
     /// Delivers what waits for nothing more, or has waited for long enough.
     pub(super) fn release_events(&mut self) {
-        if !core::mem::take(&mut self.parks) {
-            return;
+        for (peer, line) in self.parked(None) {
+            self.release(peer, line);
         }
-        let parked = self.peers.iter().filter_map(|(peer, link)| Some((*peer, link.pair.as_ref()?.parking.lines())));
-        for (peer, lines) in parked.collect::<Vec<_>>() {
-            for line in lines {
-                self.release(peer, line);
-            }
-        }
-        let mut pairs = self.peers.values().filter_map(|link| link.pair.as_ref());
-        self.parks = pairs.any(|pair| !pair.parking.is_empty());
     }
 
     /// Delivers all that waits of what this member said, or came over this link: nothing more comes of it.
     pub(super) fn release_all(&mut self, over: Option<PeerId>, of: Option<MemberId>) {
-        let links = self.peers.iter().filter(|(peer, _)| over.is_none_or(|over| over == **peer));
-        let parked = links.filter_map(|(peer, link)| Some((*peer, link.pair.as_ref()?.parking.lines())));
-        for (peer, lines) in parked.collect::<Vec<_>>() {
-            for line in lines.into_iter().filter(|(origin, ..)| of.is_none_or(|of| of == *origin)) {
-                while let Some(first) = self.take_first(peer, line) {
-                    self.deliver(first);
-                }
+        for (peer, line) in self.parked(over) {
+            if of.is_some_and(|of| of != line.0) {
+                continue;
+            }
+            while let Some(first) = self.take_first(peer, line) {
+                self.deliver(first);
             }
         }
+    }
+
+    /// What waits, and the link that it came over: of this link, or of all.
+    fn parked(&self, over: Option<PeerId>) -> Vec<(PeerId, Line)> {
+        let links = self.peers.iter().filter(|(peer, _)| over.is_none_or(|over| over == **peer));
+        let pairs = links.filter_map(|(peer, link)| Some((*peer, link.pair.as_ref()?)));
+        pairs.flat_map(|(peer, pair)| pair.parking.lines().map(move |line| (peer, line))).collect()
     }
 
     fn arrived(&mut self, peer: PeerId, arrived: Arrived) {
@@ -211,9 +208,8 @@ impl Session {
         }
         let Some(pair) = self.peers.get_mut(&peer).and_then(|link| link.pair.as_mut()) else { return };
         let line = pair.parking.push(arrived);
-        self.parks = true;
-        while self.peers.get(&peer).and_then(|link| link.pair.as_ref()).is_some_and(|pair| pair.parking.is_full()) {
-            let Some(first) = self.take_first(peer, line) else { return };
+        let full = |session: &Self| session.peers.get(&peer)?.pair.as_ref()?.parking.overflow(line);
+        while let Some(first) = full(self).and_then(|full| self.take_first(peer, full)) {
             if self.missing(&first) == Some(Missing::Origin) {
                 return self.misbehaves(peer, "too many events of members that nobody knows");
             }
@@ -256,7 +252,7 @@ impl Session {
         }
         let Some(known) = self.store.get(about.entity) else { return false };
         let as_new = |(component, tick): &(TypeId, Tick)| {
-            known.parts.get(component).is_some_and(|part| tick.0.wrapping_sub(part.tick.0).cast_signed() <= 0)
+            known.parts.get(component).is_some_and(|part| tick.since(part.tick) <= 0)
         };
         Some(known.owner) == self.member() || about.parts.iter().all(as_new)
     }
@@ -307,7 +303,7 @@ impl Session {
             value,
         };
         let mut message = envelope.write();
-        if self.channels.get(usize::from(event.0)) == Some(&Channel::Unreliable) && message.len() > MAX_UNRELIABLE {
+        if self.channel(event) == Channel::Unreliable && message.len() > MAX_UNRELIABLE {
             envelope.about.iter_mut().for_each(|about| about.parts.clear());
             message = envelope.write();
         }
@@ -335,13 +331,12 @@ impl Session {
             None
         } else {
             let (now, rate) = (self.tick_now(), self.config.tick_rate());
-            let recent = |tick: Tick| f64::from(now.0.wrapping_sub(tick.0).cast_signed()) < RECENT * rate;
+            let recent = |tick: Tick| f64::from(now.since(tick)) < RECENT * rate;
             let parts = known.parts.iter().filter(|(_, part)| part.version > 0 && recent(part.tick));
             Some(parts.map(|(component, part)| (*component, part.tick)).collect())
         };
         for (component, tick) in before {
-            let behind = |known: Tick| tick.0.wrapping_sub(known.0).cast_signed() > 0;
-            if known.parts.get(component).is_none_or(|part| behind(part.tick)) {
+            if known.parts.get(component).is_none_or(|part| tick.since(part.tick) > 0) {
                 let parts = parts.get_or_insert_default();
                 parts.retain(|(other, _)| other != component);
                 parts.push((*component, *tick));
@@ -355,7 +350,13 @@ impl Session {
         parts
     }
 
-    fn paired(&self, but: Option<PeerId>) -> Vec<PeerId> {
+    /// The channel that an event of ours takes.
+    fn channel(&self, event: TypeId) -> Channel {
+        self.channels.get(usize::from(event.0)).copied().unwrap_or(Channel::Events)
+    }
+
+    /// Those whom we are paired with, but for one.
+    pub(super) fn paired(&self, but: Option<PeerId>) -> Vec<PeerId> {
         let paired = self.peers.iter().filter(|(peer, link)| link.pair.is_some() && Some(**peer) != but);
         paired.map(|(peer, _)| *peer).collect()
     }

@@ -146,7 +146,7 @@ pub enum Fact {
 pub enum Astray {
     /// It was delivered, right after this fact. The entity, or what it was when the event was sent, did not come in time.
     #[error(
-        "was delivered before what it is about had come: that took more than two seconds, or too many events waited"
+        "was delivered before what it is about had come: in two seconds, or before too many events waited or their sender was gone"
     )]
     Early,
     /// It was not delivered: it was only for who sees the entity, which is gone, or never came.

@@ -321,7 +321,7 @@ pub(super) fn read_member(bits: &mut BitReader<'_>) -> Result<MemberId, DecodeEr
 
 /// Ticks go as their distance to the frame's: one bit where there is none.
 pub(super) fn write_age(bits: &mut BitWriter, frame: Tick, tick: Tick) {
-    let age = frame.0.wrapping_sub(tick.0).cast_signed();
+    let age = frame.since(tick);
     bits.write_bool(age != 0);
     if age != 0 {
         bits.write_signed(i64::from(age));

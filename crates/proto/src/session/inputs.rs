@@ -81,7 +81,7 @@ impl Session {
         }
         for (tick, value) in values {
             let seen = self.inputs.seen.get(&(entity, input));
-            if seen.is_some_and(|seen| tick.0.wrapping_sub(seen.0).cast_signed() <= 0) {
+            if seen.is_some_and(|seen| tick.since(*seen) <= 0) {
                 continue;
             }
             self.inputs.seen.insert((entity, input), tick);

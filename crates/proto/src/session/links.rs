@@ -213,9 +213,7 @@ impl Session {
 
     /// Says something to all members that we are paired with, but to this one.
     pub(super) fn say_all(&mut self, control: &Control, but: Option<PeerId>) {
-        let paired = self.peers.iter().filter(|(peer, link)| link.pair.is_some() && Some(**peer) != but);
-        let peers: Vec<PeerId> = paired.map(|(peer, _)| *peer).collect();
-        for peer in peers {
+        for peer in self.paired(but) {
             self.say(peer, control);
         }
     }

@@ -222,7 +222,7 @@ impl Outbox {
                 }
                 Item::Input(entity, input, tick) => {
                     if let Some(values) = self.inputs.get_mut(&(entity, input)) {
-                        values.retain(|(later, _)| later.0.wrapping_sub(tick.0).cast_signed() > 0);
+                        values.retain(|(later, _)| later.since(tick) > 0);
                         if values.is_empty() {
                             self.inputs.remove(&(entity, input));
                         }

@@ -1,7 +1,8 @@
 //! Which events wait here for a member or an entity that they name, and what waits behind them.
 //!
 //! An event that is in order with others has those behind it wait, too: those of the same sender and channel, and no
-//! others. What waits is bounded in bytes and in time.
+//! others. What waits is bounded in bytes, in lines and in time. Where it is too much, whoever has most of it gives way: so
+//! that what one member says cannot have others' events come too early.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
@@ -46,17 +47,31 @@ pub(super) type Line = (MemberId, Channel, u64);
 pub(super) struct Parking {
     lines: BTreeMap<Line, VecDeque<Arrived>>,
     bytes: usize,
+    /// Of each sender that has some.
+    shares: BTreeMap<MemberId, Share>,
     numbers: u64,
 }
 
-impl Parking {
-    pub(super) fn is_empty(&self) -> bool {
-        self.lines.is_empty()
-    }
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    bytes: usize,
+    lines: usize,
+}
 
-    /// Whether there is more than may wait.
-    pub(super) fn is_full(&self) -> bool {
-        self.bytes > MAX_PARKED || self.lines.len() > MAX_LINES
+impl Parking {
+    /// If there is more than may wait: in which line the first is not to wait any more. In this one, in which something
+    /// came last, unless another sender has more.
+    pub(super) fn overflow(&self, last: Line) -> Option<Line> {
+        let size = |share: &Share| if self.bytes > MAX_PARKED { share.bytes } else { share.lines };
+        if self.bytes <= MAX_PARKED && self.lines.len() <= MAX_LINES {
+            return None;
+        }
+        let (origin, most) = self.shares.iter().max_by_key(|(_, share)| size(share))?;
+        let own = self.shares.get(&last.0).map_or(0, size);
+        if own == size(most) && self.lines.contains_key(&last) {
+            return Some(last);
+        }
+        self.lines.range((*origin, Channel::Control, 0)..).next().map(|(line, _)| *line)
     }
 
     #[cfg(test)]
@@ -77,13 +92,18 @@ impl Parking {
             self.numbers
         };
         let line = (arrived.origin, arrived.channel, number);
-        self.bytes += arrived.size();
-        self.lines.entry(line).or_default().push_back(arrived);
+        let size = arrived.size();
+        let waiting = self.lines.entry(line).or_default();
+        let share = self.shares.entry(line.0).or_default();
+        share.lines += usize::from(waiting.is_empty());
+        share.bytes += size;
+        self.bytes += size;
+        waiting.push_back(arrived);
         line
     }
 
-    pub(super) fn lines(&self) -> Vec<Line> {
-        self.lines.keys().copied().collect()
+    pub(super) fn lines(&self) -> impl Iterator<Item = Line> {
+        self.lines.keys().copied()
     }
 
     /// The first that waits in a line.
@@ -93,12 +113,18 @@ impl Parking {
 
     pub(super) fn take_first(&mut self, line: Line) -> Option<Arrived> {
         let waiting = self.lines.get_mut(&line)?;
-        let first = waiting.pop_front();
+        let first = waiting.pop_front()?;
+        let share = self.shares.entry(line.0).or_default();
+        share.bytes -= first.size();
+        self.bytes -= first.size();
         if waiting.is_empty() {
             self.lines.remove(&line);
+            share.lines -= 1;
+            if share.lines == 0 {
+                self.shares.remove(&line.0);
+            }
         }
-        self.bytes -= first.as_ref().map_or(0, Arrived::size);
-        first
+        Some(first)
     }
 }
 
@@ -127,10 +153,10 @@ mod tests {
         let taken =
             core::iter::from_fn(|| parking.take_first(one)).filter_map(|arrived| arrived.value.first().copied());
         assert_eq!(taken.collect::<Vec<_>>(), [0, 3]);
-        for line in parking.lines() {
+        for line in parking.lines().collect::<Vec<_>>() {
             parking.take_first(line);
         }
-        assert!(parking.is_empty() && parking.bytes == 0);
+        assert!(parking.lines.is_empty() && parking.shares.is_empty() && parking.bytes == 0);
     }
 
     #[test]
@@ -138,13 +164,38 @@ mod tests {
         let most = |channel| {
             let mut parking = Parking::default();
             let mut count = 0;
-            while !parking.is_full() {
-                parking.push(arrived(1, channel, 0));
+            loop {
+                let line = parking.push(arrived(1, channel, 0));
+                if parking.overflow(line) == Some(line) {
+                    break count;
+                }
                 count += 1;
             }
-            count - 1
         };
         assert_eq!(most(Channel::Events), MAX_PARKED / (HELD_OVERHEAD + 1));
         assert_eq!(most(Channel::Unordered), MAX_LINES);
+    }
+
+    #[test]
+    fn whoever_has_most_of_what_is_too_much_gives_way() {
+        for channel in [Channel::Events, Channel::Unordered] {
+            let mut parking = Parking::default();
+            let line = parking.push(arrived(2, Channel::Events, 7));
+            let mut flood = 0;
+            while parking.overflow(line).is_none() {
+                parking.push(arrived(1, channel, 0));
+                flood += 1;
+            }
+            assert!(flood >= MAX_LINES);
+            // Another one says something, and again.
+            for _ in 0..10 {
+                let line = parking.push(arrived(2, Channel::Events, 8));
+                while let Some(full) = parking.overflow(line) {
+                    assert_eq!(full.0.slot, 1, "{channel:?}");
+                    parking.take_first(full);
+                }
+            }
+            assert_eq!(parking.lines.get(&line).map(VecDeque::len), Some(11));
+        }
     }
 }

@@ -3,12 +3,10 @@
 use core::time::Duration;
 
 use super::config::SLOW;
-use crate::link::UNRELIABLE_QUEUE;
+use crate::link::{UNRELIABLE_COST, UNRELIABLE_QUEUE};
 
 /// The most of the time between two reports that counts: if it is longer, this side was asleep.
 const STEP: Duration = Duration::from_millis(500);
-/// What one event that may be lost takes of its queue besides its bytes.
-const COST: usize = 8;
 
 /// Messages that wait for a peer, as far as the session knows: what was last reported, and what it has handed over since.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +33,7 @@ impl SendQueue {
 
     /// The same for one that may be lost.
     pub(super) const fn handed_fleeting(&mut self, bytes: usize) {
-        self.fleeting += bytes + COST;
+        self.fleeting += bytes + UNRELIABLE_COST;
     }
 
     pub(super) const fn waiting(&self) -> usize {
@@ -50,7 +48,7 @@ impl SendQueue {
 
     /// The same for one that may be lost, of [`UNRELIABLE_QUEUE`].
     pub(super) const fn fits_fleeting(&self, bytes: usize) -> bool {
-        self.fleeting + bytes + COST <= UNRELIABLE_QUEUE
+        self.fleeting + bytes + UNRELIABLE_COST <= UNRELIABLE_QUEUE
     }
 
     /// So many bytes wait now. `counts`: the peer is heard, and they are many.

@@ -304,13 +304,7 @@ impl Driver {
 
     fn deliver(&mut self) {
         loop {
-            let next = self.state.stuck.take().or_else(|| {
-                let next = self.connection.receive();
-                if let Some((_, bytes)) = &next {
-                    self.inlets.traffic.received(bytes.len());
-                }
-                next
-            });
+            let next = self.state.stuck.take().or_else(|| self.connection.receive());
             let Some((lane, bytes)) = next else { return };
             if let Err(bytes) = self.shared.inbox.offer(self.attempt, lane, bytes, &self.state.share) {
                 self.state.stuck = Some((lane, bytes));
@@ -386,7 +380,7 @@ impl Driver {
         if self.state.path.replace(path.kind) != Some(path.kind) {
             self.shared.report(self.attempt, Report::Path(path.kind)).await;
         }
-        self.inlets.traffic.set_path(path);
+        self.inlets.path.set(path);
     }
 
     fn due(&mut self) -> Instant {

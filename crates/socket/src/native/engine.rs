@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     inbox::{Inbox, Inward},
-    lanes::{Outlets, Traffic},
+    lanes::Outlets,
     peer::{self, Order, Shared},
     ports::Ports,
     relays::Relays,
@@ -147,7 +147,6 @@ struct Seat {
     admit: watch::Sender<bool>,
     /// The caller's end of the lanes, until it is told of the peer.
     outlets: Option<Outlets>,
-    traffic: Arc<Traffic>,
     open: [bool; 2],
 }
 
@@ -203,7 +202,7 @@ impl Engine {
                 let (orders, received) = mpsc::channel(ORDERS);
                 let (admit, admitted) = watch::channel(false);
                 let (outlets, inlets) = Outlets::new(None);
-                let (shared, traffic) = (self.shared.clone(), inlets.traffic.clone());
+                let shared = self.shared.clone();
                 match shared.config.transport {
                     Transport::WebRtc => {
                         self.tasks.spawn_local(peer::run(
@@ -222,7 +221,7 @@ impl Engine {
                         self.tasks.spawn_local(run(shared, attempt, ice_servers, offer, inlets, admitted, received));
                     }
                 }
-                let seat = Seat { attempt, orders, admit, outlets: Some(outlets), traffic, open: [false; 2] };
+                let seat = Seat { attempt, orders, admit, outlets: Some(outlets), open: [false; 2] };
                 let before = self.peers.insert(attempt.peer, seat);
                 self.before.extend(before.map(|seat| (seat.attempt, seat)));
             }
@@ -241,7 +240,7 @@ impl Engine {
                 self.shared.inbox.news(Inward::Opened(attempt, outlets)).await;
             }
             Output::Received(attempt, lane, bytes) => {
-                self.relays.received(attempt, bytes.len(), self.switchboard.relay_rtt(attempt));
+                self.relays.measured(attempt, self.switchboard.relay_rtt(attempt));
                 if let Some(share) = self.relays.share(attempt) {
                     self.shared.inbox.datagram(attempt, lane, bytes, share).await;
                 }
@@ -249,7 +248,6 @@ impl Engine {
             Output::Moved(attempt) => {
                 let Some(seat) = self.peers.get_mut(&attempt.peer) else { return };
                 let Some(outlets) = seat.outlets.take() else { return };
-                self.relays.go_on(attempt.peer, &seat.traffic);
                 self.shared.inbox.news(Inward::Moved(attempt, outlets)).await;
             }
             Output::Admit(attempt) => {
@@ -260,9 +258,6 @@ impl Engine {
             Output::Mended(attempt) => {
                 let Some(seat) = self.peers.get_mut(&attempt.peer) else { return };
                 let Some(outlets) = seat.outlets.take() else { return };
-                if let Some(before) = self.before.values().find(|before| before.attempt.peer == attempt.peer) {
-                    seat.traffic.go_on_from(&before.traffic);
-                }
                 self.shared.inbox.news(Inward::Mended(attempt, outlets)).await;
                 let _ = seat.admit.send(true);
             }

@@ -1,10 +1,7 @@
 //! What waits between the caller and a peer's two data channels, and what is known of them?
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -26,7 +23,7 @@ pub(super) const FLUSHING: Duration = Duration::from_millis(400);
 pub(super) struct Outlets {
     unreliable: mpsc::Sender<Bytes>,
     reliable: mpsc::Sender<Bytes>,
-    traffic: Arc<Traffic>,
+    path: PathCell,
     /// Told of each datagram, and of the end.
     wake: Option<Arc<Notify>>,
 }
@@ -35,31 +32,20 @@ pub(super) struct Outlets {
 pub(super) struct Inlets {
     pub(super) unreliable: mpsc::Receiver<Bytes>,
     pub(super) reliable: mpsc::Receiver<Bytes>,
-    pub(super) traffic: Arc<Traffic>,
+    pub(super) path: PathCell,
 }
 
-/// What is known of a connection, for whoever asks.
-#[derive(Default)]
-pub(super) struct Traffic {
-    bytes_sent: AtomicU64,
-    bytes_received: AtomicU64,
-    path: Mutex<Option<Path>>,
-}
+/// By which way a peer is reached, for whoever asks. What went there is the caller's to count.
+#[derive(Clone, Default)]
+pub(super) struct PathCell(Arc<Mutex<Option<Path>>>);
 
-impl Traffic {
-    pub(super) fn set_path(&self, path: Path) {
-        *self.path.lock().unwrap_or_else(PoisonError::into_inner) = Some(path);
+impl PathCell {
+    pub(super) fn set(&self, path: Path) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(path);
     }
 
-    pub(super) fn received(&self, bytes: usize) {
-        self.bytes_received.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    /// Counts on from where another connection to the same peer was.
-    pub(super) fn go_on_from(&self, before: &Self) {
-        for (here, there) in [(&self.bytes_sent, &before.bytes_sent), (&self.bytes_received, &before.bytes_received)] {
-            here.fetch_add(there.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
+    fn get(&self) -> Option<Path> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -67,9 +53,9 @@ impl Outlets {
     pub(super) fn new(wake: Option<Arc<Notify>>) -> (Self, Inlets) {
         let (unreliable, unreliable_in) = mpsc::channel(WAITING);
         let (reliable, reliable_in) = mpsc::channel(WAITING);
-        let traffic = Arc::new(Traffic::default());
-        let inlets = Inlets { unreliable: unreliable_in, reliable: reliable_in, traffic: traffic.clone() };
-        (Self { unreliable, reliable, traffic, wake }, inlets)
+        let path = PathCell::default();
+        let inlets = Inlets { unreliable: unreliable_in, reliable: reliable_in, path: path.clone() };
+        (Self { unreliable, reliable, path, wake }, inlets)
     }
 
     pub(super) fn send(&self, lane: Lane, bytes: Bytes) -> Result<(), SendError> {
@@ -77,12 +63,10 @@ impl Outlets {
             Lane::Unreliable => &self.unreliable,
             Lane::Reliable => &self.reliable,
         };
-        let length = bytes.len() as u64;
         queue.try_send(bytes).map_err(|error| match error {
             TrySendError::Full(_) => SendError::Full,
             TrySendError::Closed(_) => SendError::UnknownPeer,
         })?;
-        self.traffic.bytes_sent.fetch_add(length, Ordering::Relaxed);
         if let Some(wake) = &self.wake {
             wake.notify_one();
         }
@@ -95,10 +79,7 @@ impl Outlets {
     }
 
     pub(super) fn path(&self) -> Option<Path> {
-        let mut path = self.traffic.path.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
-        path.bytes_sent = self.traffic.bytes_sent.load(Ordering::Relaxed);
-        path.bytes_received = self.traffic.bytes_received.load(Ordering::Relaxed);
-        Some(path)
+        self.path.get()
     }
 }
 

@@ -112,7 +112,7 @@ impl Serving {
                 () = sleep_until(self.path_at), if self.open => {
                     self.path_at = Instant::now() + PATH_INTERVAL;
                     if let Some(path) = self.link.path() {
-                        self.inlets.traffic.set_path(path);
+                        self.inlets.path.set(path);
                     }
                 }
             }
@@ -143,7 +143,6 @@ impl Serving {
             News::Signal(Signal::IceCandidate(json)) => Report::Candidate(json),
             News::Signal(description) => Report::Described(description),
             News::Received(lane, bytes) => {
-                self.inlets.traffic.received(bytes.len());
                 // While this waits, nothing more is taken from the peer.
                 self.shared.inbox.datagram(self.attempt, lane, bytes, &self.share).await;
                 return true;

@@ -7,7 +7,7 @@ use tokio::sync::{Notify, mpsc::error::TryRecvError};
 
 use super::{
     inbox::Share,
-    lanes::{Inlets, Outlets, Traffic},
+    lanes::{Inlets, Outlets},
 };
 use crate::{
     Path, PathKind, clock,
@@ -39,7 +39,7 @@ impl Relays {
     /// Lays the lanes to a peer; the caller gets the other end.
     pub(super) fn open(&mut self, attempt: Attempt) -> Outlets {
         let (outlets, inlets) = Outlets::new(Some(self.wake.clone()));
-        inlets.traffic.set_path(path(None));
+        inlets.path.set(path(None));
         self.peers.insert(attempt.peer, End { attempt, inlets, share: Share::default(), drained: false });
         outlets
     }
@@ -55,18 +55,10 @@ impl Relays {
         self.get(attempt).map(|end| &end.share)
     }
 
-    /// Counts a datagram that came.
-    pub(super) fn received(&self, attempt: Attempt, bytes: usize, rtt: Option<Duration>) {
+    /// The round trip is known.
+    pub(super) fn measured(&self, attempt: Attempt, rtt: Option<Duration>) {
         if let Some(end) = self.get(attempt) {
-            end.inlets.traffic.received(bytes);
-            end.inlets.traffic.set_path(path(rtt));
-        }
-    }
-
-    /// Has the counters of a connection that takes over go on.
-    pub(super) fn go_on(&self, peer: PeerId, traffic: &Traffic) {
-        if let Some(end) = self.peers.get(&peer) {
-            traffic.go_on_from(&end.inlets.traffic);
+            end.inlets.path.set(path(rtt));
         }
     }
 

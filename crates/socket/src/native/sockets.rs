@@ -102,7 +102,7 @@ impl Sockets {
                 return Poll::Ready(Source::Shared);
             }
         }
-        let ready = self.read().iter().position(|it| it.socket.poll_recv_ready(cx).is_ready());
+        let ready = self.polled().iter().position(|it| it.socket.poll_recv_ready(cx).is_ready());
         ready.map_or(Poll::Pending, |at| Poll::Ready(Source::Own(at)))
     }
 
@@ -113,7 +113,7 @@ impl Sockets {
     pub(super) fn receive(&mut self, source: Source, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr, SocketAddr)> {
         match source {
             Source::Own(at) => {
-                let listening = self.read().get(at).ok_or(io::ErrorKind::WouldBlock)?;
+                let listening = self.polled().get(at).ok_or(io::ErrorKind::WouldBlock)?;
                 let (size, from) = listening.socket.try_recv_from(buffer)?;
                 Ok((size, listening.local.base, from))
             }
@@ -154,8 +154,8 @@ impl Sockets {
         }
     }
 
-    /// Those that are read here.
-    fn read(&self) -> &[Listening] {
+    /// Those that no other attempt reads from.
+    fn polled(&self) -> &[Listening] {
         if self.shared.is_some() { &self.relays } else { &self.hosts }
     }
 }

@@ -41,7 +41,7 @@ impl Switchboard {
         let Some(peer) = self.peers.get_mut(&attempt.peer) else { return };
         tracing::debug!(peer = %attempt.peer, why, number = attempt.number, "an attempt to connect failed");
         if peer.mend.is_some() {
-            return self.mend_failed(now, attempt);
+            return self.mend_failed(attempt);
         }
         if peer.role == Role::Offers && peer.may_try_again(now, &self.config) {
             self.start(now, attempt.peer, true);

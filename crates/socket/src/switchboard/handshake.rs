@@ -140,7 +140,7 @@ impl Handshake {
             self.offer = attempt.number;
         }
         if let Some(mend) = &mut self.mend {
-            mend.began = Some(now);
+            mend.begins(now);
         } else if self.tried == 1 && !self.relayed && self.relay_failure.is_none() {
             self.relay_at = Some(self.relay_after);
         }

@@ -56,7 +56,6 @@ impl Switchboard {
 
     pub(super) fn connected(&mut self, now: Duration) {
         self.dialer.entered();
-        self.past.shown = false;
         if !matches!(self.signaling, Signaling::Waiting { .. }) {
             self.event(SocketEvent::Signaling(SignalingState::Connected));
         }

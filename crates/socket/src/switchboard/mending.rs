@@ -46,16 +46,21 @@ const LOST: Duration = Duration::from_secs(15);
 pub(super) struct Mend {
     /// The connection that there is; none once it is lost.
     pub(super) carrier: Option<Attempt>,
+    /// When it was lost, or this began.
     since: Duration,
-    /// When the last attempt began, and when the next is to begin or be asked for.
-    pub(super) began: Option<Duration>,
-    pub(super) again: Option<Duration>,
+    /// When the next attempt is to begin, or to be asked for, if none runs.
+    again: Duration,
 }
 
 impl Handshake {
     /// Whether the link's connection is a direct one, be it heard or not.
     pub(super) fn is_linked(&self) -> bool {
         self.stage == Stage::Open || self.mend.is_some()
+    }
+
+    /// Whether only signaling leads back to the peer: another connection is looked for, or it is relayed to and silent.
+    fn awaits_signaling(&self) -> bool {
+        self.mend.is_some() || self.silent && self.relayed
     }
 
     /// Whether another connection has only just taken over.
@@ -77,7 +82,9 @@ impl Switchboard {
         let Some(handshake) = self.peers.get_mut(&peer) else { return };
         handshake.silent = silent;
         if silent {
-            self.doubted.get_or_insert(now);
+            if handshake.awaits_signaling() {
+                self.doubted.get_or_insert(now);
+            }
             self.begin_mend(now, peer, false);
         } else {
             self.settle_mend(peer);
@@ -96,7 +103,7 @@ impl Switchboard {
         let open = handshake.attempt.take();
         (handshake.stage, handshake.tried, handshake.reached) = (Stage::Idle, 0, false);
         (handshake.relay_at, handshake.retry_at, handshake.relay_failure) = (Some(now + RELAY_AFTER), None, None);
-        handshake.mend = Some(Mend { carrier: open.filter(|_| !lost), since: now, began: None, again: Some(now) });
+        handshake.mend = Some(Mend { carrier: open.filter(|_| !lost), since: now, again: now });
         if lost {
             self.out.extend(open.map(Output::Stop));
         }
@@ -112,7 +119,7 @@ impl Switchboard {
     /// There is no going back to it.
     pub(super) fn carrier_lost(&mut self, attempt: Attempt) {
         if let Some(mend) = self.peers.get_mut(&attempt.peer).and_then(|peer| peer.mend.as_mut()) {
-            mend.carrier = None;
+            (mend.carrier, mend.since) = (None, self.now);
             self.out.push_back(Output::Stop(attempt));
         }
     }
@@ -176,12 +183,9 @@ impl Switchboard {
     }
 
     /// An attempt to make another connection came to nothing.
-    pub(super) fn mend_failed(&mut self, now: Duration, attempt: Attempt) {
+    pub(super) fn mend_failed(&mut self, attempt: Attempt) {
         let Some(handshake) = self.peers.get_mut(&attempt.peer) else { return };
         (handshake.attempt, handshake.stage) = (None, Stage::Idle);
-        if let Some(mend) = &mut handshake.mend {
-            mend.again = Some(mend.began.map_or(now, |began| now.max(began + PACE)));
-        }
         self.out.push_back(Output::Stop(attempt));
         self.settle_mend(attempt.peer);
     }
@@ -189,7 +193,6 @@ impl Switchboard {
     /// A relay in place of the silent connection did not come to be.
     pub(super) fn mend_by_relay_failed(&mut self, peer: PeerId) {
         let Some(handshake) = self.peers.get_mut(&peer) else { return };
-        handshake.relay_failure = None;
         if handshake.stage == Stage::Open {
             return self.mended(peer);
         }
@@ -247,7 +250,7 @@ impl Switchboard {
         let mut unanswered = Vec::new();
         for (peer, handshake) in &mut self.peers {
             let Some(mend) = &mut handshake.mend else { continue };
-            mend.again = Some(now);
+            mend.again = now;
             // One that is being made says its hellos again.
             handshake.relay_at = (!handshake.relayed).then_some(now + RELAY_AFTER);
             if handshake.stage == Stage::Started && handshake.role == Role::Offers {
@@ -259,16 +262,15 @@ impl Switchboard {
         }
     }
 
-    /// Whether another connection is looked for to anybody.
-    pub(super) fn is_mending(&self) -> bool {
-        self.peers.values().any(|peer| peer.mend.is_some())
+    /// Whether there is anybody to whom only signaling leads back.
+    pub(super) fn awaits_signaling(&self) -> bool {
+        self.peers.values().any(Handshake::awaits_signaling)
     }
 
     /// Time has passed.
     pub(super) fn mends_elapsed(&mut self, now: Duration) {
-        let stale: Vec<PeerId> =
-            self.peers.iter().filter(|(_, peer)| peer.is_due_again(now)).map(|(id, _)| *id).collect();
-        for peer in stale {
+        let stale = self.peers.iter().filter(|(_, peer)| peer.stale_at().is_some_and(|at| at <= now));
+        for peer in stale.map(|(&peer, _)| peer).collect::<Vec<_>>() {
             self.begin_mend(now, peer, false);
         }
         let up = self.is_up();
@@ -276,10 +278,10 @@ impl Switchboard {
         for (peer, handshake) in &mut self.peers {
             let silent = handshake.silent;
             let Some(mend) = &mut handshake.mend else { continue };
-            if mend.is_over(now, silent) {
+            if mend.over_at(silent).is_some_and(|at| at <= now) {
                 over.push(*peer);
-            } else if handshake.attempt.is_none() && up && mend.again.is_some_and(|at| at <= now) {
-                mend.again = Some(now + ASK_EVERY);
+            } else if handshake.attempt.is_none() && up && mend.again <= now {
+                mend.again = now + ASK_EVERY;
                 due.push((*peer, handshake.role, handshake.link));
             }
         }
@@ -312,26 +314,27 @@ impl Switchboard {
 }
 
 impl Handshake {
-    /// Whether the connection that took over is silent as well.
-    fn is_due_again(&self, now: Duration) -> bool {
-        self.due_again().is_some_and(|at| at <= now)
-    }
-
-    fn due_again(&self) -> Option<Duration> {
+    /// When another connection is to be looked for because that which took over is silent as well.
+    fn stale_at(&self) -> Option<Duration> {
         let silent = self.silent && self.mend.is_none() && self.stage == Stage::Open && !self.relayed;
         self.mended.filter(|_| silent && self.marks).map(|at| at + FRESH)
     }
 
     fn mend_deadline(&self, up: bool) -> Option<Duration> {
-        let Some(mend) = &self.mend else { return self.due_again() };
-        let again = mend.again.filter(|_| up && self.attempt.is_none());
-        let over = (mend.carrier.is_none() && !self.silent).then_some(mend.since + LOST);
-        again.into_iter().chain(over).min()
+        let Some(mend) = &self.mend else { return self.stale_at() };
+        let again = (up && self.attempt.is_none()).then_some(mend.again);
+        again.into_iter().chain(mend.over_at(self.silent)).min()
     }
 }
 
 impl Mend {
-    fn is_over(&self, now: Duration, silent: bool) -> bool {
-        self.carrier.is_none() && !silent && self.since + LOST <= now
+    /// An attempt begins.
+    pub(super) fn begins(&mut self, now: Duration) {
+        self.again = now + PACE;
+    }
+
+    /// When there is no more hope, if the consumer does not decide that.
+    fn over_at(&self, silent: bool) -> Option<Duration> {
+        (self.carrier.is_none() && !silent).then_some(self.since + LOST)
     }
 }

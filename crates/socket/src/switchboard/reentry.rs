@@ -35,8 +35,6 @@ pub(super) struct Past {
     leader: Option<Leader>,
     /// Who led before the room was made anew, as long as there is a link to it and nobody leads since.
     former: Option<Leader>,
-    /// Signaling was dialled with the secret, and has not let us in yet.
-    pub(super) shown: bool,
 }
 
 impl Past {
@@ -59,13 +57,13 @@ impl Past {
 }
 
 impl Switchboard {
-    /// Whether the room can be entered anew as who we are.
+    /// Whether the room can be entered anew as who we are. If so, signaling is dialled with what it takes: see [`Self::dial`].
     pub(super) fn may_reenter(&self) -> bool {
         self.me.is_some() && self.past.secret.is_some() && self.past.lobby.is_some()
     }
 
     /// What to connect to signaling with. A seat that is there is preferred by the server.
-    pub(super) fn dial(&mut self) -> Dial {
+    pub(super) fn dial(&self) -> Dial {
         let lobby = self.past.lobby.as_ref().filter(|_| self.may_reenter());
         let url = lobby.map(|lobby| with_ticket(lobby.url(server_of(&self.config.url)), &self.config.url));
         let leads = url.is_some() && self.past.former.is_none();
@@ -79,7 +77,6 @@ impl Switchboard {
             led: ours.map(|leader| leader.term),
             relays: self.config.relay != RelayPolicy::Never,
         };
-        self.past.shown = url.is_some();
         Dial { dialect: self.dialer.dialect(), url, credentials }
     }
 

@@ -67,10 +67,10 @@ pub(super) struct Relay {
     sealed: Option<(Sealer, Opener)>,
     /// Whether we try nothing else.
     only: bool,
-    /// Whether it takes the place of a connection that is silent.
-    pub(super) mends: bool,
     /// Whether the peer does not.
     pub(super) only_there: bool,
+    /// Whether it takes the place of a connection that is silent.
+    pub(super) mends: bool,
     hello_at: Duration,
     hello_until: Duration,
     pub(super) out: Outgoing,
@@ -127,8 +127,8 @@ impl Relay {
             theirs: None,
             sealed: None,
             only,
-            mends: false,
             only_there: false,
+            mends: false,
             hello_at: now,
             hello_until: now + HELLO_FOR,
             out: Outgoing::default(),

@@ -20,7 +20,7 @@ use coplay_proto::{
 use super::{
     Attempt, MAX_PEERS, Output, Signaling, Switchboard,
     handshake::{Handshake, Role, Stage},
-    relay::{self, Heard, OVERHEAD, Relay, pace::Pace},
+    relay::{self, Heard, Moving, OVERHEAD, Relay, pace::Pace},
 };
 use crate::{PathKind, RelayPolicy, SendError};
 
@@ -34,11 +34,19 @@ const MAX_REASON: usize = 200;
 impl Switchboard {
     /// Whether the attempt's datagrams may be sent: it carries the peer, or will as soon as the peer has moved, too.
     pub(crate) fn may_send(&self, attempt: Attempt) -> bool {
-        if self.is_carrier(attempt) {
-            return true;
+        self.carries(attempt, |moving| moving.leaving)
+    }
+
+    /// Whether the attempt's connection is the one that there is: if it takes over from a relay, after so much of the move.
+    pub(super) fn carries(&self, attempt: Attempt, has_moved: impl Fn(&Moving) -> bool) -> bool {
+        let Some(peer) = self.peers.get(&attempt.peer) else { return false };
+        match &peer.mend {
+            Some(mend) => mend.carrier == Some(attempt),
+            None => {
+                let moved = self.live(attempt.peer).is_none_or(|relay| has_moved(&relay.moving));
+                peer.attempt == Some(attempt) && peer.stage == Stage::Open && moved
+            }
         }
-        let moved = self.live(attempt.peer).is_none_or(|relay| relay.moving.leaving) && !self.is_mended(attempt.peer);
-        self.is_current(attempt) && moved && self.peers.get(&attempt.peer).is_some_and(|peer| peer.stage == Stage::Open)
     }
 
     /// Whether a relay takes another datagram on the reliable lane.
@@ -176,17 +184,15 @@ impl Switchboard {
         if self.live(peer).is_none() {
             let linked = self.peers.get(&peer).is_some_and(Handshake::is_linked);
             let mends = relay::mends(body);
-            if linked && !(mends && relay::asks(body) && self.may_relay(now, peer)) {
-                if relay::asks(body) {
-                    self.out.push_back(Output::Relay(relay::direct(peer)));
-                }
+            // One for a link is for who has it.
+            if !relay::asks(body) || mends && !linked {
                 return;
             }
-            if mends && !linked {
-                return;
+            if linked && !(mends && self.may_relay(now, peer)) {
+                return self.out.push_back(Output::Relay(relay::direct(peer)));
             }
             let known = self.peers.contains_key(&peer);
-            if !relay::asks(body) || !(known || !self.is_led_by_former() && self.has_room(peer)) {
+            if !known && (self.is_led_by_former() || !self.has_room(peer)) {
                 return;
             }
             self.meet(peer);

@@ -35,6 +35,7 @@ impl Switchboard {
         if matches!(signal, Signal::Answer(_)) && self.is_over(from, mark) {
             return;
         }
+        let marks = mark.is_some() && self.config.mends();
         let known = self.peers.get(&from);
         match signal {
             _ if known.is_none() && self.is_led_by_former() => {
@@ -81,15 +82,14 @@ impl Switchboard {
                 }
                 let attempt = self.start(now, from, false);
                 if let Some(peer) = self.peers.get_mut(&from) {
-                    (peer.marks, peer.offer) =
-                        (mark.is_some() && self.config.mends(), mark.map_or(0, |mark| mark.offer));
+                    (peer.marks, peer.offer) = (marks, mark.map_or(0, |mark| mark.offer));
                 }
                 self.describe(attempt, signal);
             }
             Signal::Answer(_) => {
                 let awaits = known.and_then(Handshake::awaits_answer);
                 if let Some(peer) = self.peers.get_mut(&from) {
-                    peer.marks = mark.is_some() && self.config.mends();
+                    peer.marks = marks;
                 }
                 if let Some(attempt) = awaits {
                     self.describe(attempt, signal);

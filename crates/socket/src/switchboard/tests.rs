@@ -47,7 +47,12 @@ impl Desk {
     }
 
     fn with(config: SocketConfig) -> Self {
-        let mut desk = Self { board: Switchboard::new(ms(0), config, 1), now: ms(0) };
+        Self::entered(config, 1, welcome(1))
+    }
+
+    /// That is greeted like this.
+    fn entered(config: SocketConfig, seed: u64, greeting: ServerMessage) -> Self {
+        let mut desk = Self { board: Switchboard::new(ms(0), config, seed), now: ms(0) };
         let outputs = desk.tell(Input::Elapsed);
         let [Output::Event(SocketEvent::Signaling(SignalingState::Connecting)), Output::Dial(dial)] = &outputs[..]
         else {
@@ -55,7 +60,7 @@ impl Desk {
         };
         assert_eq!(dial.dialect, desk.board.dialer.dialect());
         desk.tell(Input::Signaller(SignallerEvent::Opened));
-        desk.say(welcome(1));
+        desk.say(greeting);
         desk
     }
 
@@ -141,6 +146,18 @@ fn sent(outputs: &[Output]) -> Vec<(PeerId, Signal)> {
         _ => None,
     };
     outputs.iter().filter_map(sent).collect()
+}
+
+fn dialled(outputs: &[Output]) -> Option<&Dial> {
+    outputs.iter().find_map(|output| match output {
+        Output::Dial(dial) => Some(dial),
+        _ => None,
+    })
+}
+
+/// What has come by now, of what is on its way.
+fn arrived<T>(coming: &mut Vec<(Duration, T)>, now: Duration) -> Vec<T> {
+    coming.extract_if(.., |(at, _)| *at <= now).map(|(_, what)| what).collect()
 }
 
 /// The signal without what ours say to each other.
@@ -287,6 +304,17 @@ fn what_is_no_description_closes_what_is_not_open_and_nothing_else() {
     }
     assert_eq!(desk.signal(2, Signal::IceCandidate("x".repeat(10_000))), []);
     assert!(desk.board.is_open(open));
+}
+
+#[test]
+fn who_sends_more_than_is_taken_is_closed_also_while_another_connection_is_looked_for() {
+    for silent in [false, true] {
+        let mut desk = Desk::new();
+        let carrier = desk.open_marked(2);
+        desk.tell(Input::Silence(peer(2), silent));
+        let end = desk.tell(Input::Overrun(carrier, "more than was taken".into()));
+        assert!(matches!(closed(&end), Some((_, CloseReason::Failed(why))) if why == "more than was taken"));
+    }
 }
 
 #[test]

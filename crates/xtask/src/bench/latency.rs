@@ -60,7 +60,7 @@ pub(crate) struct Options {
     /// Only these pairs.
     #[arg(long, value_enum, value_delimiter = ',')]
     pair: Vec<Pair>,
-    /// Draw the picture of the README.
+    /// Draw `docs/images/latency.svg`.
     #[arg(long, conflicts_with_all = ["only", "pair"])]
     docs: bool,
 }

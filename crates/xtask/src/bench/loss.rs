@@ -72,7 +72,7 @@ pub(crate) struct Options {
     /// Only these pairs.
     #[arg(long, value_enum, value_delimiter = ',')]
     pair: Vec<Pair>,
-    /// Draw the picture of docs/TESTING.md.
+    /// Draw `docs/images/loss.svg`.
     #[arg(long, conflicts_with_all = ["only", "pair"])]
     docs: bool,
 }

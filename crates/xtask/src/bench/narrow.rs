@@ -1,7 +1,7 @@
 //! Does a game go on while the path narrows, and how fast is it as before when the path widens again?
 //!
-//! Three pairs of peers, each over a path of its own, send 30 kB of state a second each way, more than the narrowest path
-//! carries, and 20 events a second.
+//! Three pairs of peers, each over a path of its own, would send 30 kB of state a second each way, more than the narrowest path
+//! carries, and skip what the link has no budget for, as sessions do; and 20 events a second.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -50,8 +50,8 @@ pub(super) fn free_address() -> Result<String> {
     listener.map(|address| address.to_string()).map_err(|error| format!("no port is free: {error}"))
 }
 
-/// Starts our signaling server at this address, to be run by `inside`, such as within a namespace. It relays nothing, and rooms may
-/// have a host and 64 guests.
+/// Starts our signaling server at this address, to be run by `inside`, such as within a namespace. It relays nothing, rooms may
+/// have a host and 64 guests, and all peers come from the same few addresses.
 pub(super) fn signaling(
     programs: &Path,
     address: &str,
@@ -59,7 +59,16 @@ pub(super) fn signaling(
     inside: impl Fn(&Command) -> Command,
 ) -> Result<Running> {
     let mut command = Command::new(programs.join("coplay-signaling"));
-    command.args(["--no-relay", "--max-room-peers", "65", "--listen", address]);
+    command.args([
+        "--no-relay",
+        "--max-room-peers",
+        "65",
+        "--address-joins",
+        "9999/9999",
+        "--address-rooms",
+        "9999/9999",
+    ]);
+    command.args(["--listen", address]);
     serve("signaling", &mut inside(&command), "listening on", place)
 }
 

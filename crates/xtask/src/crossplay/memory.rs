@@ -19,7 +19,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Looks at these processes and all below them, by name and id. Where there is no `/proc`, it sees nothing.
+    /// Looks at these processes and all below them, by name and id. Where there is no `/proc`, it sees nothing of them.
     pub(super) fn start(programs: Vec<(String, u32)>, time: Duration) -> Self {
         let (end, ended) = mpsc::channel();
         let pause = (time / SAMPLES).max(LEAST);
@@ -29,8 +29,10 @@ impl Watch {
                 let processes = processes();
                 for (name, id) in &programs {
                     let kb: u64 = below(*id, &processes).iter().filter_map(|id| resident(*id)).sum();
+                    // Whoever cannot be looked at is in it too: without a sample.
+                    let samples = seen.entry(name.clone()).or_default();
                     if kb > 0 {
-                        seen.entry(name.clone()).or_default().push(kb as f64 / 1024.0);
+                        samples.push(kb as f64 / 1024.0);
                     }
                 }
             }

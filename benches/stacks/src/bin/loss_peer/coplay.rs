@@ -1,12 +1,12 @@
 //! What coplay's games get: `Network`, which runs a link where bytes arrive, its channel of events, and blobs.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 use coplay_proto::{
     Channel, PeerId,
     bulk::{BulkConfig, Fact},
-    link::LinkEvent,
+    link::{FIRST_RATE, LinkEvent, MAX_STATE},
 };
 use coplay_socket::{Network, NetworkConfig, NetworkEvent, RelayPolicy, Socket, SocketConfig, now};
 
@@ -17,12 +17,23 @@ use crate::{
 
 /// The largest blob that is taken.
 const MOST: u64 = 1 << 30;
+/// Budget that is not used is kept for so many seconds, as a session does.
+const BURST: f64 = 0.1;
 
 pub(crate) struct Coplay {
     network: Network,
     peer: Option<PeerId>,
     received: VecDeque<Bytes>,
     bulk: u64,
+    allowance: Allowance,
+}
+
+/// How much state may be sent now: what the path carries, by the link's figures. A session keeps to it in this way.
+struct Allowance {
+    /// Bytes a second.
+    budget: f64,
+    bytes: f64,
+    at: Duration,
 }
 
 impl Coplay {
@@ -35,7 +46,13 @@ impl Coplay {
     pub(crate) fn over(socket: Box<dyn Socket>) -> Self {
         let config =
             NetworkConfig { bulk: BulkConfig { max_size: MOST, ..BulkConfig::default() }, ..NetworkConfig::default() };
-        Self { network: Network::start(socket, config), peer: None, received: VecDeque::new(), bulk: 0 }
+        Self {
+            network: Network::start(socket, config),
+            peer: None,
+            received: VecDeque::new(),
+            bulk: 0,
+            allowance: Allowance { budget: FIRST_RATE.into(), bytes: 0.0, at: now() },
+        }
     }
 }
 
@@ -49,6 +66,7 @@ impl Connection for Coplay {
                     self.received.push_back(bytes);
                 }
                 NetworkEvent::Link(_, LinkEvent::State(bytes)) => self.received.push_back(bytes),
+                NetworkEvent::Link(_, LinkEvent::Figures(figures)) => self.allowance.budget = figures.budget.into(),
                 NetworkEvent::Link(_, LinkEvent::Closed(reason)) => return Err(reason.to_string()),
                 // In chunks, as one takes what is larger than memory has room for.
                 NetworkEvent::Blob(peer, Fact::Offered(offer)) => self.network.accept_blob(peer, offer.number, true),
@@ -68,7 +86,8 @@ impl Connection for Coplay {
     fn send(&mut self, bytes: Bytes, way: Way) {
         let Some(peer) = self.peer else { return };
         match way {
-            Way::Once => self.network.state(peer, bytes),
+            Way::Once if self.allowance.take(now(), bytes.len()) => self.network.state(peer, bytes),
+            Way::Once => {}
             // One that is refused counts as sent, and shows as not delivered.
             Way::Reliably => _ = self.network.message(peer, Channel::Events, bytes),
         }
@@ -88,6 +107,20 @@ impl Connection for Coplay {
 
     fn bulk_came(&self) -> u64 {
         self.bulk
+    }
+}
+
+impl Allowance {
+    /// Whether so many bytes may be sent: what is more than the path carries is skipped.
+    fn take(&mut self, now: Duration, bytes: usize) -> bool {
+        let most = (self.budget * BURST).max(2.0 * MAX_STATE as f64);
+        let since = now.saturating_sub(self.at).as_secs_f64();
+        (self.bytes, self.at) = ((self.bytes + since * self.budget).min(most), now);
+        let may = self.bytes > 0.0;
+        if may {
+            self.bytes -= bytes as f64;
+        }
+        may
     }
 }
 

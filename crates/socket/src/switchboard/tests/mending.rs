@@ -27,7 +27,7 @@ enum Coming {
 struct End {
     board: Switchboard,
     id: PeerId,
-    coming: VecDeque<(Duration, Coming)>,
+    coming: Vec<(Duration, Coming)>,
     /// The connections, by the offer that made them.
     connections: BTreeMap<Attempt, u64>,
     /// What carries the peer.
@@ -42,9 +42,9 @@ struct End {
     offers: u32,
     /// Nothing of it runs.
     stopped: bool,
-    /// Nothing goes between it and signaling, over the WebSocket that there is.
+    /// Nothing goes between it and signaling, over the WebSocket that there is; nor does what is dialled answer.
     deaf: bool,
-    refused: bool,
+    unanswered: bool,
 }
 
 struct Net {
@@ -63,15 +63,11 @@ impl Net {
     /// Two that are connected.
     fn new(relays: bool, seed: u64) -> Self {
         let ends = [1, 2].map(|n| {
-            let mut desk =
-                Desk { board: Switchboard::new(ms(0), SocketConfig::new("ws://host:1/room"), 1), now: ms(0) };
-            desk.tell(Input::Elapsed);
-            desk.tell(Input::Signaller(SignallerEvent::Opened));
-            desk.say(greeting(n, relays, false));
+            let desk = Desk::entered(SocketConfig::new("ws://host:1/room"), 1, greeting(n, relays, false));
             End {
                 board: desk.board,
                 id: peer(n),
-                coming: VecDeque::new(),
+                coming: Vec::new(),
                 connections: BTreeMap::new(),
                 direct: None,
                 relay: None,
@@ -84,7 +80,7 @@ impl Net {
                 offers: 0,
                 stopped: false,
                 deaf: false,
-                refused: false,
+                unanswered: false,
             }
         });
         let mut net = Self { ends, now: ms(0), rng: Rng::new(seed), direct: true, cut: [0; 2], lost_offers: 0 };
@@ -98,7 +94,7 @@ impl Net {
 
     fn come(&mut self, to: usize, delay: Duration, what: Coming) {
         let at = self.now + delay;
-        self.ends[to].coming.push_back((at, what));
+        self.ends[to].coming.push((at, what));
     }
 
     fn tell(&mut self, at: usize, input: Input) {
@@ -117,7 +113,7 @@ impl Net {
             Output::Dial(dial) => {
                 end.dials += 1;
                 assert!(dial.credentials.resume.is_some(), "it comes back to its seat");
-                if !end.refused {
+                if !end.unanswered {
                     // What was said over the WebSocket before is lost.
                     end.coming.retain(|(_, what)| !matches!(what, Coming::Signaling(_) | Coming::Frame(_)));
                     end.deaf = false;
@@ -218,10 +214,7 @@ impl Net {
             if self.ends[at].stopped {
                 continue;
             }
-            let coming = std::mem::take(&mut self.ends[at].coming);
-            let (ready, rest): (Vec<_>, Vec<_>) = coming.into_iter().partition(|(due, _)| *due <= now);
-            self.ends[at].coming = rest.into();
-            for (_, what) in ready {
+            for what in arrived(&mut self.ends[at].coming, now) {
                 match what {
                     Coming::Opened => self.tell(at, Input::Signaller(SignallerEvent::Opened)),
                     Coming::Signaling(message) => self.tell(at, Input::Signaller(SignallerEvent::Message(message))),
@@ -482,25 +475,25 @@ fn a_connection_that_is_lost_is_replaced_and_not_the_end() {
 }
 
 #[test]
-fn a_peer_that_sends_more_than_is_taken_is_closed_also_while_another_connection_is_looked_for() {
-    for silent in [false, true] {
-        let mut net = Net::new(false, 1);
-        let carrier = net.ends[0].direct.expect("open");
-        if silent {
-            net.cut();
-            net.tell(0, Input::Silence(peer(2), true));
-        }
-        net.tell(0, Input::Overrun(carrier, "more than was taken".into()));
-        assert!(matches!(net.closed(0), Some(CloseReason::Failed(why)) if why == "more than was taken"));
-    }
+fn what_is_lost_late_is_waited_for_as_long() {
+    let mut desk = Desk::new();
+    let carrier = desk.open_marked(2);
+    desk.tell(Input::Silence(peer(2), true));
+    desk.wait(ms(20_000));
+    // It is heard again, while an attempt is made.
+    desk.tell(Input::Silence(peer(2), false));
+    assert!(desk.board.is_open(carrier) && !desk.board.is_current(carrier));
+    assert_eq!(closed(&desk.tell(Input::Closed(carrier))), None);
+    assert_eq!(closed(&desk.wait(ms(14_900))), None);
+    assert!(closed(&desk.wait(ms(200))).is_some());
 }
 
 #[test]
 fn who_is_not_ours_is_left_alone() {
-    let mut desk = Desk::new();
+    let mut desk = Desk::entered(SocketConfig::new("ws://host:1/room"), 1, greeting(1, false, false));
     let attempt = desk.open(2);
     assert_eq!(desk.tell(Input::Silence(peer(2), true)), []);
-    assert!(desk.wait(ms(9_000)).is_empty());
+    assert_eq!(desk.wait(ms(9_000)), [], "nor has signaling to prove itself");
     assert!(desk.board.is_open(attempt));
     let outputs = desk.tell(Input::Failed(attempt, "silent".into()));
     assert!(closed(&outputs).is_some(), "{outputs:?}");
@@ -531,6 +524,24 @@ fn who_is_relayed_and_falls_silent_has_signaling_dialled_anew() {
         net.went_well();
         assert!(net.ends.iter().all(|end| end.relay.is_some()));
         assert!((1..=2).contains(&net.ends[at].dials));
+    }
+}
+
+#[test]
+fn a_dial_that_nobody_answers_is_made_again_soon_where_a_relayed_peer_is_silent() {
+    for (seed, at) in [(1, 0), (2, 1)] {
+        let mut net = Net::new(true, seed);
+        net.direct = false;
+        net.cut();
+        net.run(ms(600));
+        assert!(net.plays_within(ms(3_000)));
+        (net.ends[at].deaf, net.ends[at].unanswered) = (true, true);
+        // It is silent after 2 s, and dials after 3.
+        net.run(ms(5_000));
+        assert_eq!(net.ends[at].dials, 1);
+        net.ends[at].unanswered = false;
+        assert!(net.plays_within(ms(3_000)), "seed {seed}");
+        net.went_well();
     }
 }
 

@@ -37,11 +37,7 @@ fn greeting(me: u8, members: &[u8], led: (u8, u32), lobby: Lobby) -> ServerMessa
 
 /// A desk that has entered, after peer 1, as peer 2.
 fn second(config: SocketConfig, led: (u8, u32), lobby: Lobby) -> Desk {
-    let mut desk = Desk { board: Switchboard::new(ms(0), config, 1), now: ms(0) };
-    desk.tell(Input::Elapsed);
-    desk.tell(Input::Signaller(SignallerEvent::Opened));
-    desk.say(greeting(2, &[1, 2], led, lobby));
-    desk
+    Desk::entered(config, 1, greeting(2, &[1, 2], led, lobby))
 }
 
 /// Peer `n` offered, and is connected.
@@ -59,13 +55,6 @@ fn dial_again(desk: &mut Desk) -> Dial {
     let dial = dialled(&outputs).expect("it is dialled again").clone();
     desk.tell(Input::Signaller(SignallerEvent::Opened));
     dial
-}
-
-fn dialled(outputs: &[Output]) -> Option<&Dial> {
-    outputs.iter().find_map(|output| match output {
-        Output::Dial(dial) => Some(dial),
-        _ => None,
-    })
 }
 
 fn events(outputs: &[Output]) -> Vec<&SocketEvent> {
@@ -269,11 +258,9 @@ fn the_room_of_a_quick_match_is_entered_by_its_code_and_groups_are_not_entered_a
 #[test]
 fn a_secret_that_cannot_be_offered_is_not_kept() {
     for bad in ["", "a b", "a,b", "ü", &"A".repeat(65)] {
-        let mut desk = Desk { board: Switchboard::new(ms(0), SocketConfig::new(ROOM), 1), now: ms(0) };
-        desk.tell(Input::Elapsed);
-        desk.tell(Input::Signaller(SignallerEvent::Opened));
         let ServerMessage::Welcome(welcome) = greeting(2, &[1, 2], (1, 1), lobby()) else { unreachable!() };
-        desk.say(ServerMessage::Welcome(Box::new(Welcome { secret: Some(bad.into()), ..*welcome })));
+        let greeting = ServerMessage::Welcome(Box::new(Welcome { secret: Some(bad.into()), ..*welcome }));
+        let desk = Desk::entered(SocketConfig::new(ROOM), 1, greeting);
         assert!(!desk.board.may_reenter(), "{bad}");
     }
 }

@@ -28,7 +28,7 @@ enum Coming {
 struct End {
     board: Switchboard,
     id: PeerId,
-    coming: VecDeque<(Duration, Coming)>,
+    coming: Vec<(Duration, Coming)>,
     /// What datagrams for the peer go by, and come by.
     relay: Option<Attempt>,
     direct: Option<Attempt>,
@@ -56,21 +56,17 @@ struct Net {
 
 impl Net {
     fn new(configs: [SocketConfig; 2], relays: bool, direct: bool) -> Self {
-        let mut n = 0;
+        let mut n = 0_u8;
         let ends = configs.map(|config| {
             n += 1;
-            let mut desk = Desk { board: Switchboard::new(ms(0), config, n), now: ms(0) };
-            desk.tell(Input::Elapsed);
-            desk.tell(Input::Signaller(SignallerEvent::Opened));
-            let id = peer(u8::try_from(n).expect("few"));
-            let ServerMessage::Welcome(mut welcome) = welcome(u8::try_from(n).expect("few")) else { unreachable!() };
+            let ServerMessage::Welcome(mut welcome) = welcome(n) else { unreachable!() };
             welcome.relay = relays.then_some(OFFER);
             welcome.resume = Some("token".into());
-            desk.say(ServerMessage::Welcome(welcome));
+            let desk = Desk::entered(config, n.into(), ServerMessage::Welcome(welcome));
             End {
                 board: desk.board,
-                id,
-                coming: VecDeque::new(),
+                id: peer(n),
+                coming: Vec::new(),
                 relay: None,
                 direct: None,
                 by_direct: false,
@@ -91,7 +87,7 @@ impl Net {
 
     fn come(&mut self, to: usize, delay: Duration, what: Coming) {
         let at = self.now + delay;
-        self.ends[to].coming.push_back((at, what));
+        self.ends[to].coming.push((at, what));
     }
 
     fn tell(&mut self, at: usize, input: Input) {
@@ -189,14 +185,7 @@ impl Net {
         let next = self.ends.iter().filter_map(due).min()?;
         self.now = next.max(self.now);
         for at in 0..2 {
-            let ready: Vec<_> = {
-                let now = self.now;
-                let coming = std::mem::take(&mut self.ends[at].coming);
-                let (ready, rest): (Vec<_>, Vec<_>) = coming.into_iter().partition(|(due, _)| *due <= now);
-                self.ends[at].coming = rest.into();
-                ready
-            };
-            for (_, what) in ready {
+            for what in arrived(&mut self.ends[at].coming, self.now) {
                 let input = match what {
                     Coming::Signaling(message) => Input::Signaller(SignallerEvent::Message(message)),
                     Coming::Frame(frame) => Input::Signaller(SignallerEvent::Relayed(frame)),

@@ -6,11 +6,7 @@ use super::*;
 
 /// A desk that has entered as peer 2, after peer 1, and may come back.
 fn resumable() -> Desk {
-    let mut desk = Desk { board: Switchboard::new(ms(0), SocketConfig::new("ws://host:1/room"), 1), now: ms(0) };
-    desk.tell(Input::Elapsed);
-    desk.tell(Input::Signaller(SignallerEvent::Opened));
-    desk.say(greeting(2, &[1, 2], Topology::Mesh, false));
-    desk
+    Desk::entered(SocketConfig::new("ws://host:1/room"), 1, greeting(2, &[1, 2], Topology::Mesh, false))
 }
 
 fn greeting(me: u8, members: &[u8], topology: Topology, resumed: bool) -> ServerMessage {
@@ -23,13 +19,6 @@ fn greeting(me: u8, members: &[u8], topology: Topology, resumed: bool) -> Server
 
 fn lose(desk: &mut Desk) -> Vec<Output> {
     desk.tell(Input::Signaller(SignallerEvent::Down(Down::Lost("cut".into()))))
-}
-
-fn dialled(outputs: &[Output]) -> Option<&Dial> {
-    outputs.iter().find_map(|output| match output {
-        Output::Dial(dial) => Some(dial),
-        _ => None,
-    })
 }
 
 fn started(outputs: &[Output]) -> Vec<PeerId> {
@@ -62,10 +51,7 @@ fn delays_before_dialling_differ_from_peer_to_peer_and_fit_into_the_grace_of_the
         .map(|seed| {
             let config = SocketConfig::new("ws://host:1/room");
             let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            let mut desk = Desk { board: Switchboard::new(ms(0), config, seed), now: ms(0) };
-            desk.tell(Input::Elapsed);
-            desk.tell(Input::Signaller(SignallerEvent::Opened));
-            desk.say(greeting(2, &[1, 2], Topology::Mesh, false));
+            let mut desk = Desk::entered(config, seed, greeting(2, &[1, 2], Topology::Mesh, false));
             lose(&mut desk);
             desk.board.deadline().expect("it is tried again")
         })

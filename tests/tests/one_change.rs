@@ -1,6 +1,6 @@
-//! The life of one component change, as the table in `docs/ARCHITECTURE.md` tells it: printed as it happens.
+//! One component change, step by step, as the table in `docs/ARCHITECTURE.md` tells it: printed as it happens.
 //!
-//! `cargo test -p coplay_tests --test life -- --nocapture`
+//! `cargo test -p coplay_tests --test one_change -- --nocapture`
 #![cfg(not(target_arch = "wasm32"))]
 
 use std::{path::Path, time::Duration};
