@@ -10,7 +10,8 @@
 //!
 //! An address belongs to an attempt that sent it an answer that ICE gave, so a request from there was authentic, or DTLS, so
 //! there is a path. It may belong to two: while a connection takes the place of another between the same two ports, both
-//! carry. And who forges an address, with the keys of a connection of its own, gains nothing that is another's.
+//! carry. And who forges an address, in a request with the keys of a connection of its own, may disturb a handshake from there,
+//! as whoever forges it can without a shared port, and nothing that is open.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -91,7 +92,7 @@ impl Demux {
         Seat { demux: self.clone(), number, arrived, last: None }
     }
 
-    /// Hands a datagram to whom it is for; if there is nobody, it is dropped.
+    /// Hands a datagram that came to `here` to whom it is for; if there is nobody, it is dropped.
     pub(super) fn arrived(&self, here: SocketAddr, from: SocketAddr, bytes: &[u8]) {
         let Some(packet) = Packet::read(bytes) else { return };
         let table = self.table();
