@@ -184,8 +184,9 @@ impl JoinRoom {
         self
     }
 
-    /// The UDP ports to connect by, on native: one for each peer. A host behind a firewall then needs one rule. Default
-    /// any.
+    /// The UDP ports to connect by, on native: the first that is free is that of all peers, so `5000..=5000` is enough, and
+    /// a host behind a firewall needs one rule. More are for several games on one machine. Default any, other ones for each
+    /// peer.
     #[must_use]
     pub fn udp_ports(mut self, ports: RangeInclusive<u16>) -> Self {
         self.socket.udp_ports = Some(ports);

@@ -8,7 +8,8 @@
 //!        └────── inbox (bounded) ◀───────────────────────────┘
 //! ```
 //!
-//! TURN is by UDP only.
+//! Where the socket is given ports ([`SocketConfig::udp_ports`]), all drivers share one: a task for each address of the machine
+//! reads from it, and `demux` knows for whom. TURN is by UDP only.
 
 use std::{
     collections::BTreeMap,
@@ -33,6 +34,7 @@ use crate::{
     switchboard::{Attempt, MAX_PEERS},
 };
 
+mod demux;
 mod driver;
 mod engine;
 mod gather;
@@ -48,6 +50,7 @@ mod quiet;
 mod relays;
 mod rtc;
 mod servers;
+mod sockets;
 mod upgrade;
 mod websocket;
 

@@ -381,8 +381,10 @@ pub struct SocketConfig {
     pub ice_servers: Vec<IceServer>,
     /// Which candidates may be used. Default all.
     pub ice_transport_policy: IceTransportPolicy,
-    /// The UDP ports to connect by, for a firewall that lets only some through: each peer takes one, and more peers than
-    /// ports are not connected. Default any. Not in the browser, which chooses for itself.
+    /// The UDP ports to connect by, for a firewall that lets only some through: the first that is free is that of all
+    /// peers, so one is enough; more are for several games on one machine. If none is free, peers are not connected, and
+    /// the reason says so. TURN servers are asked from any port. Default any, other ones for each peer. Not in the browser,
+    /// which chooses for itself.
     pub udp_ports: Option<RangeInclusive<u16>>,
     /// The addresses by which the internet reaches this machine, where a NAT in between passes the same ports on: a
     /// cloud's 1:1 NAT, or ports forwarded by a router (then with [`Self::udp_ports`]). Peers are told of them besides

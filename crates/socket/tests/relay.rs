@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::UdpSocket,
+    net::{SocketAddr, UdpSocket},
     ops::RangeInclusive,
     time::{Duration, Instant},
 };
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use coplay_proto::{
     Lane, PeerId,
     link::CloseReason,
-    signal::{ServerMessage, Signal},
+    signal::{IceServer, ServerMessage, Signal},
 };
 use coplay_signaling::{Config, EmbeddedTurn, Signaling};
 use coplay_socket::{
@@ -129,12 +129,15 @@ fn read(json: &str) -> Option<Candidate> {
 }
 
 #[tokio::test]
-async fn a_socket_keeps_to_its_ports_and_says_when_there_are_too_few() {
+async fn a_socket_keeps_to_one_of_its_ports_and_says_when_none_is_free() {
     let rendezvous = Rendezvous::new();
-    let ports = free_ports(2);
-    let config = SocketConfig { udp_ports: Some(ports.clone()), handshake_attempts: 1, ..patient("") };
-    let mut host = connect_by(config, rendezvous.signaller());
+    let ports = free_ports(1);
+    let config = || SocketConfig { udp_ports: Some(ports.clone()), handshake_attempts: 1, ..patient("") };
+    let mut host = connect_by(config(), rendezvous.signaller());
     next(&mut *host, "the room", |event| matches!(event, SocketEvent::Entered(_)).then_some(())).await;
+    // Another game on this machine that was told the same; as soon as it is there, the host needs the port.
+    let mut late = connect_by(config(), rendezvous.signaller());
+    next(&mut *late, "the room", |event| matches!(event, SocketEvent::Entered(_)).then_some(())).await;
     let join = || connect_by(patient(""), rendezvous.signaller());
     let (mut one, mut other) = (join(), join());
     let (first, second) = (opened(&mut *host).await, opened(&mut *host).await);
@@ -144,19 +147,14 @@ async fn a_socket_keeps_to_its_ports_and_says_when_there_are_too_few() {
         let port = local.split(' ').nth(1).and_then(|address| address.rsplit_once(':')).expect("udp IP:PORT kind").1;
         assert!(ports.contains(&port.parse().expect("a port")), "{local} and {ports:?}");
     }
-    let mut late = join();
-    let why = next(&mut *host, "a refusal", |event| match event {
+    // Who makes the offer knows first.
+    let why = next(&mut *late, "a refusal", |event| match event {
         SocketEvent::Closed(_, CloseReason::Failed(why)) => Some(why),
+        SocketEvent::Opened(peer) => panic!("{peer} at a port that is taken"),
         _ => None,
     })
     .await;
     assert!(why.contains("udp_ports"), "{why}");
-    drop(late);
-    // One leaves, and there is a port again.
-    host.disconnect(first);
-    next(&mut *host, "a closed link", |event| matches!(event, SocketEvent::Closed(..)).then_some(())).await;
-    late = join();
-    opened(&mut *host).await;
     drop((late, one.poll(now()), other.poll(now())));
 }
 
@@ -176,8 +174,61 @@ async fn a_socket_tells_peers_of_its_external_address() {
     };
     let mut host = connect_by(config, rendezvous.signaller());
     next(&mut *host, "the room", |event| matches!(event, SocketEvent::Entered(_)).then_some(())).await;
-    let mut listener = Listener::enter(&rendezvous);
     let external = ("198.51.100.7".to_owned(), *ports.start(), "srflx".to_owned());
-    let heard = listener.candidates(|heard| heard.contains(&external)).await;
-    assert!(heard.iter().all(|(_, port, _)| port == ports.start()), "{heard:?}");
+    // Each is told of the same address and port.
+    let mut listeners = [(); 3].map(|()| Listener::enter(&rendezvous));
+    for listener in &mut listeners {
+        let heard = listener.candidates(|heard| heard.contains(&external)).await;
+        assert!(heard.iter().all(|(_, port, _)| port == ports.start()), "{heard:?}");
+    }
+}
+
+/// A STUN server that sees each who asks at another address: 203.0.113.1, and so on.
+fn fanciful_server() -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let address = socket.local_addr().expect("bound");
+    std::thread::spawn(move || {
+        let mut asked: Vec<Vec<u8>> = Vec::new();
+        let mut request = [0; 2048];
+        // Until the test is over.
+        while let Ok((size, from)) = socket.recv_from(&mut request) {
+            let Some(header) = request[..size].first_chunk::<20>().filter(|header| header[..2] == [0, 1]) else {
+                continue;
+            };
+            let transaction = header[8..].to_vec();
+            let number = asked.iter().position(|known| *known == transaction).unwrap_or_else(|| {
+                asked.push(transaction.clone());
+                asked.len() - 1
+            });
+            // XOR-MAPPED-ADDRESS (RFC 8489, section 14.2).
+            let [high, low] = (from.port() ^ 0x2112).to_be_bytes();
+            let ip = [203 ^ 0x21, 0x12, 113 ^ 0xa4, (number as u8 + 1) ^ 0x42];
+            let attribute = [&[0, 0x20, 0, 8, 0, 1, high, low][..], &ip].concat();
+            let answer = [&[1, 1, 0, 12][..], &header[4..], &attribute].concat();
+            let _ = socket.send_to(&answer, from);
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn attempts_that_share_a_port_each_learn_how_a_server_sees_it() {
+    let rendezvous = Rendezvous::new();
+    let ports = free_ports(1);
+    let stun = IceServer { urls: vec![format!("stun:{}", fanciful_server())], ..IceServer::default() };
+    let config = SocketConfig { udp_ports: Some(ports.clone()), ice_servers: vec![stun], ..patient("") };
+    let mut host = connect_by(config, rendezvous.signaller());
+    next(&mut *host, "the room", |event| matches!(event, SocketEvent::Entered(_)).then_some(())).await;
+    let mut seen = BTreeSet::new();
+    for _ in 0..3 {
+        let mut listener = Listener::enter(&rendezvous);
+        let reflexive = |heard: &BTreeSet<Candidate>| {
+            let mut all = heard.iter().filter(|(_, _, kind)| kind == "srflx");
+            all.next().map(|(ip, port, _)| (ip.clone(), *port))
+        };
+        let heard = listener.candidates(|heard| reflexive(heard).is_some()).await;
+        let (ip, port) = reflexive(&heard).expect("just now");
+        assert_eq!(port, *ports.start());
+        assert!(ip.starts_with("203.0.113.") && seen.insert(ip), "each asked for itself: {seen:?}");
+    }
 }

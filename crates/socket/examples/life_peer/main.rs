@@ -8,7 +8,8 @@ mod game;
 
 #[cfg(not(target_arch = "wasm32"))]
 fn main() {
-    game::run(&std::env::args().nth(1).expect("the URL of a room"));
+    let url = std::env::args().nth(1).expect("the URL of a room");
+    game::run(coplay_socket::SocketConfig::new(url));
 }
 
 #[cfg(target_arch = "wasm32")]
@@ -20,6 +21,7 @@ fn main() {
 mod page {
     use std::{cell::RefCell, rc::Rc};
 
+    use coplay_socket::SocketConfig;
     use js_sys::{Function, Reflect, global};
     use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 
@@ -29,7 +31,9 @@ mod page {
     pub(crate) fn give() {
         let game = Rc::new(RefCell::new(None::<Game>));
         let (entered, turned) = (game.clone(), game.clone());
-        let enter = Closure::<dyn Fn(String)>::new(move |url: String| _ = entered.replace(Some(Game::new(&url, say))));
+        let enter = Closure::<dyn Fn(String)>::new(move |url: String| {
+            entered.replace(Some(Game::new(SocketConfig::new(url), say)));
+        });
         let turn = Closure::<dyn Fn()>::new(move || turned.borrow_mut().iter_mut().for_each(Game::turn));
         let obey = Closure::<dyn Fn(String)>::new(move |order: String| {
             game.borrow_mut().iter_mut().for_each(|game| game.obey(&order));

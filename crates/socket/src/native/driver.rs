@@ -7,18 +7,15 @@
 //! ```
 
 use std::{
-    future::poll_fn,
     io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    task::Poll,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use coplay_proto::{Lane, signal::Signal};
 use rtc_ice::candidate::Candidate;
-use socket2::SockRef;
 use tokio::{
     sync::{
         mpsc::{self, error::TryRecvError},
@@ -30,24 +27,21 @@ use tokio::{
 
 use super::{
     engine::Report,
-    gather::{External, Listening, base},
+    gather::External,
     inbox::Share,
     lanes::{FLUSHING, Inlets},
     mdns,
     peer::{Order, Shared},
     rtc::{
         candidate::{Local, Remote},
-        connection::{Connection, Event, Transmit},
+        connection::{Connection, Event},
         relaying::{Servers, Told},
     },
     servers::Server,
+    sockets::{BATCH, DATAGRAM, Sockets, Source},
 };
 use crate::{IceTransportPolicy, PathKind, switchboard::Attempt};
 
-/// The largest datagram that is read: what SCTP sends, and what others may.
-const DATAGRAM: usize = 2048;
-/// How many datagrams are taken from a socket, or messages from the caller, before others have a turn.
-const BATCH: usize = 64;
 /// How often [`crate::Path`] is brought up to date.
 const PATH_INTERVAL: Duration = Duration::from_secs(1);
 /// The most addresses of a server that are asked, and hidden addresses that are looked up.
@@ -65,7 +59,7 @@ pub(super) struct Driver {
     pub(super) shared: Arc<Shared>,
     pub(super) attempt: Attempt,
     pub(super) connection: Connection,
-    pub(super) listening: Vec<Listening>,
+    pub(super) sockets: Sockets,
     pub(super) servers: Servers,
     pub(super) external: External,
     pub(super) inlets: Inlets,
@@ -95,7 +89,7 @@ pub(super) struct State {
 /// Why the loop goes around.
 enum Turn {
     Order(Option<Order>),
-    Readable(usize),
+    Readable(Source),
     Send(Lane, Option<Bytes>),
     Found(Found),
     Admitted,
@@ -122,12 +116,12 @@ impl Driver {
                 timer.as_mut().reset(due.into());
             }
             let turn = {
-                let Self { listening, inlets, lookups, admitted, state, connection, shared, .. } = self;
+                let Self { sockets, inlets, lookups, admitted, state, connection, shared, .. } = self;
                 let sends = state.open && state.admitted;
                 tokio::select! {
                     biased;
                     order = orders.recv() => Turn::Order(order),
-                    socket = readable(listening) => Turn::Readable(socket),
+                    source = sockets.readable() => Turn::Readable(source),
                     bytes = inlets.unreliable.recv(), if sends => Turn::Send(Lane::Unreliable, bytes),
                     bytes = inlets.reliable.recv(), if sends && connection.has_room() => Turn::Send(Lane::Reliable, bytes),
                     Some(Ok(found)) = lookups.join_next() => Turn::Found(found),
@@ -139,7 +133,7 @@ impl Driver {
             match turn {
                 Turn::Order(Some(order)) => self.obey(order).await,
                 Turn::Order(None) => return self.stop(&mut buffer).await,
-                Turn::Readable(socket) => self.read(socket, &mut buffer),
+                Turn::Readable(source) => self.read(source, &mut buffer),
                 Turn::Send(lane, Some(bytes)) => self.connection.send(Instant::now(), lane, &bytes),
                 // The caller wants no more of it; the engine says so, too.
                 Turn::Send(_, None) => match orders.recv().await {
@@ -159,7 +153,7 @@ impl Driver {
         if self.shared.config.ice_transport_policy == IceTransportPolicy::Relay {
             return;
         }
-        let locals: Vec<Local> = self.listening.iter().map(|it| it.local).collect();
+        let locals: Vec<Local> = self.sockets.hosts().collect();
         for local in locals {
             self.connection.add_local(Instant::now(), local);
             for local in std::iter::once(local).chain(self.external.addresses(&local)) {
@@ -237,8 +231,9 @@ impl Driver {
                     if asked.len() < MAX_LOOKED_UP
                         && asked.iter().all(|it: &SocketAddr| it.is_ipv4() != address.is_ipv4())
                     {
-                        let Some(base) = base(&self.listening, address) else { continue };
-                        self.servers.ask(now, &self.shared.identity, base, address, server.relay.as_ref());
+                        let relay = server.relay.as_ref();
+                        let Some(base) = self.sockets.base(address, relay.is_some()) else { continue };
+                        self.servers.ask(now, &self.shared.identity, base, address, relay);
                         asked.push(address);
                     }
                 }
@@ -246,15 +241,13 @@ impl Driver {
         }
     }
 
-    fn read(&mut self, socket: usize, buffer: &mut [u8]) {
-        let Some(here) = self.listening.get(socket).map(|it| it.local.base) else { return };
+    fn read(&mut self, source: Source, buffer: &mut [u8]) {
         for _ in 0..BATCH {
-            let received = self.listening.get(socket).map(|it| it.socket.try_recv_from(buffer));
-            let (size, from) = match received {
-                Some(Ok(received)) => received,
+            let (size, here, from) = match self.sockets.receive(source, buffer) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 // Such as that nobody listened where something was sent to.
-                Some(Err(error)) if error.kind() != io::ErrorKind::WouldBlock => continue,
-                _ => break,
+                Err(_) => continue,
             };
             let now = Instant::now();
             let Some(bytes) = buffer.get(..size) else { continue };
@@ -297,27 +290,16 @@ impl Driver {
             self.connection.handle_input(now, unwrapped.here, unwrapped.from, &unwrapped.bytes);
         }
         while let Some(transmit) = self.connection.poll_transmit() {
-            if !self.transmit(&transmit) {
+            if !self.sockets.send(&transmit) {
                 self.servers.send(now, &transmit);
             }
         }
         while let Some(transmit) = self.servers.poll_transmit() {
-            self.transmit(&transmit);
+            self.sockets.send(&transmit);
         }
         if self.state.admitted {
             self.deliver();
         }
-    }
-
-    /// False if it does not go from a socket.
-    fn transmit(&self, transmit: &Transmit) -> bool {
-        let Some(listening) = self.listening.iter().find(|it| it.local.base == transmit.from) else { return false };
-        // Loopback leads nowhere but there.
-        if transmit.from.ip().is_loopback() == transmit.to.ip().is_loopback() {
-            // What the system does not take is lost, as on any path.
-            let _ = SockRef::from(&listening.socket).send_to(&transmit.bytes, &transmit.to.into());
-        }
-        true
     }
 
     fn deliver(&mut self) {
@@ -352,6 +334,7 @@ impl Driver {
                 Event::Reached => Report::Reached,
                 Event::Open => {
                     self.state.open = true;
+                    self.sockets.secured();
                     self.shared.report(self.attempt, Report::LaneOpen(Lane::Unreliable)).await;
                     Report::LaneOpen(Lane::Reliable)
                 }
@@ -377,12 +360,12 @@ impl Driver {
         let all = self.shared.config.ice_transport_policy == IceTransportPolicy::All;
         match told {
             Told::Reflexive { address, base } if all && address != base => {
-                let rank = self.listening.iter().find(|it| it.local.base == base).map_or(0, |it| it.local.rank);
+                let rank = self.sockets.rank(base);
                 self.tell(&Local { kind: PathKind::ServerReflexive, address, base, rank }).await;
             }
             Told::Reflexive { .. } => {}
             Told::Relayed { address, base } => {
-                let rank = self.listening.iter().find(|it| it.local.base == base).map_or(0, |it| it.local.rank);
+                let rank = self.sockets.rank(base);
                 let local = Local { kind: PathKind::Relay, address, base, rank };
                 self.connection.add_local(now, local);
                 self.tell(&local).await;
@@ -427,7 +410,7 @@ impl Driver {
             }
             let due = self.due().min(end);
             tokio::select! {
-                socket = readable(&self.listening) => self.read(socket, buffer),
+                source = self.sockets.readable() => self.read(source, buffer),
                 () = sleep_until(due.into()) => self.elapsed(),
             }
         }
@@ -437,13 +420,4 @@ impl Driver {
         self.servers.close(now);
         self.pass(now);
     }
-}
-
-/// Which socket has something to read.
-async fn readable(listening: &[Listening]) -> usize {
-    poll_fn(|cx| {
-        let ready = listening.iter().position(|it| it.socket.poll_recv_ready(cx).is_ready());
-        ready.map_or(Poll::Pending, Poll::Ready)
-    })
-    .await
 }

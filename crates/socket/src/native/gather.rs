@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::Arc,
 };
 
 use rtc_shared::ifaces::ifaces;
@@ -17,33 +18,40 @@ const SOCKET_BUFFER: usize = 1024 * 1024;
 /// The most addresses of this machine that are used.
 const MAX_ADDRESSES: usize = 12;
 
-/// A socket, and the address that it has to itself.
+/// A socket, and the address of this machine that it is bound to.
+#[derive(Debug)]
 pub(super) struct Listening {
-    pub(super) socket: tokio::net::UdpSocket,
+    pub(super) socket: Arc<tokio::net::UdpSocket>,
     pub(super) local: Local,
 }
 
-/// Listens on every interface, at this port or at any (0); on loopback last, so that peers on a machine without any network
-/// reach each other.
-pub(super) fn listen(port: u16) -> io::Result<Vec<Listening>> {
+impl Listening {
+    pub(super) fn new(socket: Arc<tokio::net::UdpSocket>, address: SocketAddr, rank: u16) -> Self {
+        Self { socket, local: Local { kind: PathKind::Host, address, base: address, rank } }
+    }
+}
+
+/// Listens on every interface, each at any port.
+pub(super) fn listen() -> io::Result<Vec<Listening>> {
     let mut listening = Vec::new();
     let mut error = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for (ip, rank) in addresses().into_iter().zip(0..) {
-        match open(SocketAddr::new(ip, port)) {
-            Ok((socket, address)) => {
-                let local = Local { kind: PathKind::Host, address, base: address, rank };
-                listening.push(Listening { socket, local });
-            }
-            Err(failed) => {
-                tracing::debug!(%ip, port, error = %failed, "an address of this machine cannot be listened at");
-                error = failed;
-            }
+        match open(SocketAddr::new(ip, 0)) {
+            Ok((socket, address)) => listening.push(Listening::new(Arc::new(socket), address, rank)),
+            Err(failed) => error = failed,
         }
     }
     if listening.is_empty() { Err(error) } else { Ok(listening) }
 }
 
-fn open(address: SocketAddr) -> io::Result<(tokio::net::UdpSocket, SocketAddr)> {
+/// Opens a socket, at any port if that is 0, and says where it is.
+pub(super) fn open(address: SocketAddr) -> io::Result<(tokio::net::UdpSocket, SocketAddr)> {
+    bind(address).inspect_err(|error| {
+        tracing::debug!(%address, %error, "an address of this machine cannot be listened at");
+    })
+}
+
+fn bind(address: SocketAddr) -> io::Result<(tokio::net::UdpSocket, SocketAddr)> {
     let socket = UdpSocket::bind(address)?;
     socket.set_nonblocking(true)?;
     let options = SockRef::from(&socket);
@@ -54,8 +62,9 @@ fn open(address: SocketAddr) -> io::Result<(tokio::net::UdpSocket, SocketAddr)> 
     Ok((tokio::net::UdpSocket::from_std(socket)?, address))
 }
 
-/// Those of the machine's addresses by which others may reach it, and loopback.
-fn addresses() -> Vec<IpAddr> {
+/// Those of the machine's addresses by which others may reach it, and loopback last, so that peers on a machine without any
+/// network reach each other.
+pub(super) fn addresses() -> Vec<IpAddr> {
     let mut seen = BTreeSet::new();
     let all = ifaces().unwrap_or_else(|error| {
         tracing::debug!(%error, "the interfaces of this machine cannot be listed");
@@ -142,13 +151,12 @@ mod tests {
 
     #[tokio::test]
     async fn every_machine_listens_at_loopback_at_least_and_sends_from_where_it_listens() {
-        let listening = listen(0).expect("loopback");
+        let listening = listen().expect("loopback");
         let last = listening.last().expect("one").local;
         assert!(last.address.ip().is_loopback() && last.address.port() != 0);
         assert!(listening.iter().all(|it| it.local.address == it.socket.local_addr().expect("bound")));
         let to = SocketAddr::from(([127, 0, 0, 1], 9));
         assert_eq!(base(&listening, to), Some(last.address));
-        let nobody = listen(last.address.port());
-        assert!(nobody.map_or(true, |others| others.iter().all(|it| it.local.address != last.address)));
+        assert_eq!(open(last.address).expect_err("it is taken").kind(), io::ErrorKind::AddrInUse);
     }
 }

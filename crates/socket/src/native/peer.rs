@@ -16,7 +16,7 @@ use tokio::{
 use super::{
     driver::{Driver, Found, State},
     engine::Report,
-    gather::{External, listen},
+    gather::External,
     inbox::Inbox,
     lanes::Inlets,
     ports::Ports,
@@ -62,20 +62,12 @@ pub(super) async fn run(
     admitted: watch::Receiver<bool>,
     orders: mpsc::Receiver<Order>,
 ) {
-    // Given back when the connection is closed.
-    let port = match shared.ports.take().await {
-        Ok(port) => port,
-        Err(why) => return shared.report(attempt, Report::Failed(why)).await,
-    };
-    let listening = match listen(port.number()) {
-        Ok(listening) => listening,
-        Err(error) => {
-            let why = format!("no UDP socket can be opened: {error}");
-            return shared.report(attempt, Report::Failed(why)).await;
-        }
-    };
     let connection = match Connection::new(Instant::now(), shared.identity.clone(), offer) {
         Ok(connection) => connection,
+        Err(why) => return shared.report(attempt, Report::Failed(why)).await,
+    };
+    let sockets = match shared.ports.sockets(connection.ufrag()).await {
+        Ok(sockets) => sockets,
         Err(why) => return shared.report(attempt, Report::Failed(why)).await,
     };
     let mut driver = Driver {
@@ -84,7 +76,7 @@ pub(super) async fn run(
         shared: shared.clone(),
         attempt,
         connection,
-        listening,
+        sockets,
         servers: Servers::default(),
         inlets,
         admitted,

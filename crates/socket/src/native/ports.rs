@@ -1,126 +1,173 @@
-//! At which UDP port does a connection listen? At one of those that a firewall lets through, each connection at its own.
+//! At which UDP ports does a socket listen? All of its attempts at one, if it is given some; else each at ports of its own.
+//!
+//! ```text
+//!   attempt ─┐                                  ┌─▶ attempt
+//!   attempt ─┼─▶ one port, at every address ──▶ Demux ─▶ attempt
+//!   attempt ─┘                                  └─▶ attempt
+//! ```
 
 use std::{
-    collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr, UdpSocket},
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-/// How long a connection waits for a port that another just gives back, and how often it looks.
-const PATIENCE: Duration = Duration::from_secs(1);
-const LOOK: Duration = Duration::from_millis(20);
+use tokio::{
+    net::UdpSocket,
+    task::{AbortHandle, yield_now},
+    time::sleep,
+};
+
+use super::{
+    demux::Demux,
+    gather::{Listening, addresses, listen, open},
+    sockets::{BATCH, DATAGRAM, Sockets},
+};
+
+/// How long the first attempt waits for a port, which a socket that was dropped just before gives back within a second, and
+/// how often it looks.
+const PATIENCE: Duration = Duration::from_millis(1250);
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The ports of a socket; any, without a range.
 #[derive(Debug)]
 pub(super) struct Ports {
     range: Option<RangeInclusive<u16>>,
-    used: Mutex<BTreeSet<u16>>,
+    port: Mutex<Port>,
+    demux: Demux,
 }
 
-/// A port that a connection has to itself, until this is dropped.
+/// The port that all attempts share, once one needed it: it is kept as long as the socket lives.
+#[derive(Debug, Default)]
+struct Port {
+    number: Option<u16>,
+    bound: BTreeMap<IpAddr, Bound>,
+}
+
+/// A socket at one of the machine's addresses, and the task that reads from it.
 #[derive(Debug)]
-pub(super) struct Port {
-    number: u16,
-    ports: Arc<Ports>,
+struct Bound {
+    socket: Arc<UdpSocket>,
+    reader: AbortHandle,
 }
 
 impl Ports {
     pub(super) fn new(range: Option<RangeInclusive<u16>>) -> Arc<Self> {
-        Arc::new(Self { range, used: Mutex::default() })
+        Arc::new(Self { range, port: Mutex::default(), demux: Demux::default() })
     }
 
-    /// A port that is free, or why there is none.
-    pub(super) async fn take(self: &Arc<Self>) -> Result<Port, String> {
-        let Some(range) = self.range.clone() else { return Ok(Port { number: 0, ports: self.clone() }) };
+    /// The sockets of another attempt, which its peer calls by this name; or why there are none.
+    pub(super) async fn sockets(&self, ufrag: &str) -> Result<Sockets, String> {
+        let Some(range) = &self.range else {
+            return listen().map(Sockets::own).map_err(|error| format!("no UDP socket can be opened: {error}"));
+        };
         let mut looked = Duration::ZERO;
         loop {
-            if let Some(port) = self.free(range.clone()) {
-                return Ok(port);
-            }
-            if looked >= PATIENCE {
-                let (first, last) = range.into_inner();
-                return Err(format!(
-                    "all UDP ports from {first} to {last} are in use: each peer takes one, so give udp_ports more of them"
-                ));
+            match self.share(range.clone(), &addresses()) {
+                Ok(listening) => return Ok(Sockets::shared(listening, self.demux.enter(ufrag))),
+                Err(why) if looked >= PATIENCE => return Err(why),
+                Err(_) => {}
             }
             looked += LOOK;
-            tokio::time::sleep(LOOK).await;
+            sleep(LOOK).await;
         }
     }
 
-    fn free(self: &Arc<Self>, mut range: RangeInclusive<u16>) -> Option<Port> {
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = range.find(|port| {
-            let unused =
-                || [Ipv4Addr::UNSPECIFIED, Ipv4Addr::LOCALHOST].into_iter().all(|ip| can_bind(ip.into(), *port));
-            *port != 0 && !used.contains(port) && unused()
-        })?;
-        used.insert(number);
-        Some(Port { number, ports: self.clone() })
+    /// The one port at those addresses of the machine that can be bound. Where it is new, it is bound; where it is gone and
+    /// nobody uses it any more, it is given up.
+    fn share(&self, range: RangeInclusive<u16>, ips: &[IpAddr]) -> Result<Vec<Listening>, String> {
+        let mut port = self.port.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = match port.number {
+            Some(number) => {
+                port.bound.retain(|ip, bound| ips.contains(ip) || bound.is_used());
+                let new: Vec<IpAddr> = ips.iter().copied().filter(|ip| !port.bound.contains_key(ip)).collect();
+                for ip in new {
+                    if let Ok((socket, here)) = open(SocketAddr::new(ip, number)) {
+                        port.bound.insert(ip, self.read(socket, here));
+                    }
+                }
+                number
+            }
+            None => {
+                let (number, sockets) = choose(range, ips)?;
+                port.bound = sockets.into_iter().map(|(socket, here)| (here.ip(), self.read(socket, here))).collect();
+                *port.number.insert(number)
+            }
+        };
+        let listening = ips.iter().zip(0..).filter_map(|(ip, rank)| {
+            let socket = port.bound.get(ip)?.socket.clone();
+            Some(Listening::new(socket, SocketAddr::new(*ip, number), rank))
+        });
+        Ok(listening.collect())
+    }
+
+    fn read(&self, socket: UdpSocket, here: SocketAddr) -> Bound {
+        let socket = Arc::new(socket);
+        let reader = tokio::spawn(read(socket.clone(), here, self.demux.clone())).abort_handle();
+        Bound { socket, reader }
     }
 }
 
-impl Port {
-    /// 0 for any.
-    pub(super) fn number(&self) -> u16 {
-        self.number
+impl Bound {
+    /// By others than this and its reader.
+    fn is_used(&self) -> bool {
+        Arc::strong_count(&self.socket) > 2
     }
 }
 
-impl Drop for Port {
+impl Drop for Bound {
     fn drop(&mut self) {
-        self.ports.used.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number);
+        self.reader.abort();
     }
 }
 
-fn can_bind(ip: IpAddr, port: u16) -> bool {
-    UdpSocket::bind((ip, port)).is_ok()
+/// The first of the ports that is free at all addresses that can be bound at all, with sockets there.
+fn choose(range: RangeInclusive<u16>, ips: &[IpAddr]) -> Result<(u16, Vec<(UdpSocket, SocketAddr)>), String> {
+    let (first, last) = (*range.start(), *range.end());
+    let mut failed = None;
+    for number in range.filter(|number| *number != 0) {
+        let mut sockets = Vec::new();
+        let mut taken = false;
+        for ip in ips {
+            match open(SocketAddr::new(*ip, number)) {
+                Ok(socket) => sockets.push(socket),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    taken = true;
+                    break;
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        if !taken && !sockets.is_empty() {
+            return Ok((number, sockets));
+        }
+    }
+    let failed = failed.map_or_else(String::new, |error| format!(" ({error})"));
+    Err(format!(
+        "no UDP port from {first} to {last} is free{failed}: each socket with udp_ports takes one of them for all of its \
+         peers, so end what else uses them, or give udp_ports another or more"
+    ))
+}
+
+/// Hands what comes to a shared socket to the attempts, until the socket is no more.
+async fn read(socket: Arc<UdpSocket>, here: SocketAddr, demux: Demux) {
+    let mut buffer = vec![0; DATAGRAM];
+    while socket.readable().await.is_ok() {
+        for _ in 0..BATCH {
+            match socket.try_recv_from(&mut buffer) {
+                Ok((size, from)) => demux.arrived(here, from, buffer.get(..size).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // Such as that nobody listened where something was sent to.
+                Err(_) => {}
+            }
+        }
+        // The attempts take their turn, so that what there is no room for now has room then.
+        yield_now().await;
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Two ports side by side that were free a moment ago.
-    fn pair() -> RangeInclusive<u16> {
-        let beside = |socket: &UdpSocket| {
-            let port = socket.local_addr().expect("bound").port();
-            can_bind(Ipv4Addr::UNSPECIFIED.into(), port.checked_add(1)?).then(|| port..=port + 1)
-        };
-        std::iter::repeat_with(|| UdpSocket::bind("0.0.0.0:0").expect("a port"))
-            .find_map(|socket| beside(&socket))
-            .expect("one of them has a free neighbour")
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn each_connection_has_a_port_of_its_own_as_long_as_there_are_some() {
-        let range = pair();
-        let ports = Ports::new(Some(range.clone()));
-        let (one, other) = (ports.take().await.expect("free"), ports.take().await.expect("free"));
-        assert_eq!([one.number, other.number], [*range.start(), *range.end()]);
-        let why = ports.take().await.expect_err("there are two");
-        assert!(why.contains("udp_ports") && why.contains(&range.end().to_string()), "{why}");
-        let (waiting, ()) = tokio::join!(ports.take(), async {
-            tokio::time::sleep(PATIENCE / 2).await;
-            drop(one);
-        });
-        assert_eq!(waiting.expect("given back while it was waited for").number, *range.start());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn ports_that_others_use_are_passed_over() {
-        let range = pair();
-        let _other = UdpSocket::bind(("127.0.0.1", *range.start())).expect("free a moment ago");
-        let ports = Ports::new(Some(range.clone()));
-        assert_eq!(ports.take().await.expect("free").number, *range.end());
-    }
-
-    #[tokio::test]
-    async fn any_port_will_do_unless_it_is_said() {
-        let ports = Ports::new(None);
-        let (one, other) = (ports.take().await.expect("any"), ports.take().await.expect("any"));
-        assert_eq!([one.number, other.number], [0, 0]);
-    }
-}
+mod tests;

@@ -10,10 +10,11 @@ use std::{
 };
 
 use coplay_signaling::{Config, Signaling, Stun};
+use coplay_socket::SocketConfig;
 
 use crate::game::{self, SAYS, say};
 
-/// What to be: `peer URL` or `server ADDRESS`.
+/// What to be: `peer URL`, `peer-at PORT URL` or `server ADDRESS`.
 const ROLE: &str = "COPLAY_LIFE";
 
 /// The actor, seen from the test. It ends with this.
@@ -30,9 +31,13 @@ impl Actor {
         Self::start(name, &format!("peer {url}"), None)
     }
 
-    /// The same in a network namespace.
-    pub(crate) fn peer_in(name: &'static str, url: &str, space: &str) -> Self {
-        Self::start(name, &format!("peer {url}"), Some(space))
+    /// The same in a network namespace, with this port for all of its peers, if there is one.
+    pub(crate) fn peer_in(name: &'static str, url: &str, space: &str, port: Option<u16>) -> Self {
+        let role = match port {
+            Some(port) => format!("peer-at {port} {url}"),
+            None => format!("peer {url}"),
+        };
+        Self::start(name, &role, Some(space))
     }
 
     /// Starts a server in a network namespace.
@@ -133,7 +138,12 @@ impl Drop for Actor {
 pub(crate) fn act() {
     let Ok(role) = env::var(ROLE) else { return };
     match role.split_once(' ') {
-        Some(("peer", url)) => game::run(url),
+        Some(("peer", url)) => game::run(SocketConfig::new(url)),
+        Some(("peer-at", rest)) => {
+            let (port, url) = rest.split_once(' ').expect("a port and a URL");
+            let port: u16 = port.parse().expect("a port");
+            game::run(SocketConfig { udp_ports: Some(port..=port), ..SocketConfig::new(url) });
+        }
         Some(("server", address)) => {
             let config = Config { listen: address.parse().expect("an address"), ..Config::local().stun(Stun::Off) };
             let server = Signaling::spawn(config).expect("it starts");

@@ -22,7 +22,7 @@ const COUNTS: Duration = Duration::from_millis(100);
 
 /// The game of one peer.
 pub(crate) struct Game {
-    url: String,
+    config: SocketConfig,
     say: fn(&str),
     network: Network,
     shelf: BlobShelf,
@@ -40,17 +40,17 @@ struct Other {
 }
 
 impl Game {
-    /// In the room of this URL.
-    pub(crate) fn new(url: &str, say: fn(&str)) -> Self {
+    /// In the room of these settings.
+    pub(crate) fn new(config: SocketConfig, say: fn(&str)) -> Self {
         let shelf = BlobShelf::default();
-        let network = Self::enter(url, &shelf);
-        let (url, others, time) = (url.to_owned(), BTreeMap::new(), now());
-        Self { url, say, network, shelf, others, hushed: false, send_at: time, count_at: time }
+        let network = Self::enter(&config, &shelf);
+        let (others, time) = (BTreeMap::new(), now());
+        Self { config, say, network, shelf, others, hushed: false, send_at: time, count_at: time }
     }
 
-    fn enter(url: &str, shelf: &BlobShelf) -> Network {
+    fn enter(socket: &SocketConfig, shelf: &BlobShelf) -> Network {
         let config = NetworkConfig { shelf: shelf.clone(), ..LinkConfig::default().into() };
-        Network::start(connect(SocketConfig::new(url)), config)
+        Network::start(connect(socket.clone()), config)
     }
 
     /// One frame.
@@ -84,7 +84,7 @@ impl Game {
             "blob" => self.send_blobs(),
             "rejoin" => {
                 self.others.clear();
-                self.network = Self::enter(&self.url, &self.shelf);
+                self.network = Self::enter(&self.config, &self.shelf);
             }
             order => panic!("no such order: {order}"),
         }
@@ -140,7 +140,7 @@ impl Game {
 
 /// Plays in a process, which is told what to do line by line, until it is told to `leave` or its input ends.
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) fn run(url: &str) {
+pub(crate) fn run(config: SocketConfig) {
     use std::sync::mpsc::{TryRecvError, channel};
     let (order, orders) = channel();
     std::thread::spawn(move || {
@@ -150,7 +150,7 @@ pub(crate) fn run(url: &str) {
             }
         }
     });
-    let mut game = Game::new(url, say);
+    let mut game = Game::new(config, say);
     loop {
         game.turn();
         match orders.try_recv().as_deref() {

@@ -219,23 +219,35 @@ fn a_peer_that_never_answers_is_told_of_within_8_seconds_also_if_signaling_goes(
 
 #[test]
 fn a_peer_that_leaves_one_network_for_another_plays_on_over_the_same_link() {
-    let Some(spaces) = Spaces::make() else { return };
+    leaves_one_network_for_another("any", None);
+}
+
+#[test]
+fn a_peer_that_leaves_one_network_for_another_keeps_the_port_that_all_its_peers_share() {
+    leaves_one_network_for_another("one", Some(5000));
+}
+
+fn leaves_one_network_for_another(test: &str, port: Option<u16>) {
+    let Some(spaces) = Spaces::make(test) else { return };
     let start = Instant::now();
     let server = Actor::server_in(&format!("{}:3536", spaces::SERVER), &spaces.name("hub"));
     server.says(start, "listens", PATIENCE);
     let url = format!("ws://{}:3536/moving", spaces::SERVER);
-    let a = Actor::peer_in("a", &url, &spaces.name("a"));
+    let a = Actor::peer_in("a", &url, &spaces.name("a"), port);
     a.id(start);
-    let b = Actor::peer_in("b", &url, &spaces.name("b"));
+    let b = Actor::peer_in("b", &url, &spaces.name("b"), port);
     let (mut peers, ids) = met([a, b], start);
-    peers[0].says(start, &format!("path {} host udp 10.77.1.2", ids[1]), PATIENCE);
+    // Any, where none is given.
+    let port = port.map_or_else(String::new, |port| format!("{port} "));
+    let at = |ip: &str| format!("path {} host udp {ip}:{port}", ids[1]);
+    peers[0].says(start, &at("10.77.1.2"), PATIENCE);
     peers[0].order("blob");
     peers[1].says(start, "blob of", PATIENCE);
     let left = Instant::now();
     spaces.wifi_down();
     thread::sleep(s(1));
     spaces.lte_up();
-    peers[0].says(left, &format!("path {} host udp 10.77.2.2", ids[1]), s(9));
+    peers[0].says(left, &at("10.77.2.2"), s(9));
     let mended = left.elapsed().as_secs_f64();
     eprintln!("figure: on another path {mended:.1} s after the network went, 1 s of which there was none");
     hears_more(&peers[0], &ids[1]);

@@ -17,9 +17,9 @@ pub(crate) struct Spaces {
 }
 
 impl Spaces {
-    /// `None`, and says so, where they cannot be made.
-    pub(crate) fn make() -> Option<Self> {
-        let spaces = Self { prefix: format!("coplay-life-{}-", std::process::id()) };
+    /// For a test of this name. `None`, and says so, where they cannot be made.
+    pub(crate) fn make(test: &str) -> Option<Self> {
+        let spaces = Self { prefix: format!("coplay-life-{}-{test}-", std::process::id()) };
         if !cfg!(target_os = "linux") || !ip(&format!("netns add {}a", spaces.prefix)) {
             eprintln!("SKIPPED: this test makes network namespaces, which takes Linux, iproute2 and root");
             return None;

@@ -141,9 +141,14 @@ impl Connection {
         }
     }
 
+    /// The name by which the peer's checks call this side (RFC 8445, section 7.2.2): another for each connection.
+    pub(in crate::native) fn ufrag(&self) -> &str {
+        self.ice.credentials().0
+    }
+
     /// What a candidate of ours is told with.
     pub(in crate::native) fn tell(&self, local: &Local) -> String {
-        local.json(self.mid(), self.ice.credentials().0)
+        local.json(self.mid(), self.ufrag())
     }
 
     fn mid(&self) -> &str {
