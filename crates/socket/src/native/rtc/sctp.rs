@@ -234,12 +234,12 @@ mod tests {
                 sides[0].send(now, Lane::Reliable, &vec![7; SIZE].into());
                 sent += 1;
             }
-            for side in 0..2 {
-                while let Some(said) = sides[side].poll() {
+            for (number, side) in sides.iter_mut().enumerate() {
+                while let Some(said) = side.poll() {
                     let Said::Packet(packet) = said else { panic!("{said:?}") };
-                    wire.push_back((now + Duration::from_millis(25), 1 - side, packet));
+                    wire.push_back((now + Duration::from_millis(25), 1 - number, packet));
                 }
-                while sides[side].receive().is_some() {
+                while side.receive().is_some() {
                     came += 1;
                 }
             }
