@@ -11,8 +11,9 @@ use crate::{net::Net, settings};
 ///
 /// Signaling is told, too, if it is ours: nobody comes in from the peer's address for a minute.
 ///
-/// The peer's [`RoomFailed`](crate::RoomFailed) and everybody else's [`PeerLeft`](crate::PeerLeft) say that it was kicked
-/// ([`DisconnectReason::Kicked`](crate::DisconnectReason::Kicked)).
+/// Everybody else's [`PeerLeft`](crate::PeerLeft) says that it was kicked
+/// ([`DisconnectReason::Kicked`](crate::DisconnectReason::Kicked)); so does the peer's [`RoomFailed`](crate::RoomFailed), unless
+/// signaling was faster ([`SignalError::Kicked`](crate::SignalError::Kicked)).
 #[derive(Event, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KickPeer(pub PeerId);
 

@@ -21,12 +21,12 @@ pub enum Input {
     /// Something came over the link to this peer.
     Link(PeerId, LinkEvent),
     /// So many bytes of messages wait for this peer now: handed over by [`Output::Message`], and not acked. Those of
-    /// [`Channel::Unreliable`](crate::Channel::Unreliable) do not count. Due once for each [`Self::Flush`], when all
+    /// [`Channel::Unreliable`] do not count. Due once for each [`Self::Flush`], when all
     /// outputs are taken: until then what was sent before still counts as waiting.
     Waiting(PeerId, usize),
     /// There was no room for a message to this peer ([`crate::link::Refused::QueueFull`]): it is lost. Does not happen
     /// while [`Self::Waiting`] is told and [`Session::relays`](super::Session::relays) is kept to, and is not to be told of
-    /// [`Channel::Unreliable`](crate::Channel::Unreliable).
+    /// [`Channel::Unreliable`].
     Overflow(PeerId),
     /// The end of one or more ticks of the game: what has changed is to be sent.
     Flush,

@@ -10,7 +10,7 @@ pub enum DisconnectReason {
     #[error("left the room")]
     Goodbye,
     /// It was sent away.
-    #[error("was kicked")]
+    #[error("removed by the leader of the room")]
     Kicked,
     /// We left.
     #[error("this peer left the room")]
