@@ -292,7 +292,11 @@ fn the_leader_sends_away_and_nobody_else_can() {
         net.app(0).world_mut().trigger(KickPeer(kicked));
         net.run_secs(0.5);
         for peer in [0, 1] {
-            assert_eq!(notices(&mut net, peer), [format!("{kicked} removed by the leader of the room")], "{topology:?}");
+            assert_eq!(
+                notices(&mut net, peer),
+                [format!("{kicked} removed by the leader of the room")],
+                "{topology:?}"
+            );
         }
         assert_eq!(state(net.app(2)), RoomState::Offline);
         let told = notices(&mut net, 2);
