@@ -31,7 +31,7 @@ impl NetDiagnosticsPlugin {
     pub const BYTES_IN: DiagnosticPath = DiagnosticPath::const_new("net/bytes_in");
     /// Bytes sent a second.
     pub const BYTES_OUT: DiagnosticPath = DiagnosticPath::const_new("net/bytes_out");
-    /// [`EventCounts::unsent`].
+    /// [`EventCounts::unsent`](field@EventCounts::unsent).
     pub const EVENTS_UNSENT: DiagnosticPath = DiagnosticPath::const_new("net/events_unsent");
     /// [`EventCounts::early`].
     pub const EVENTS_EARLY: DiagnosticPath = DiagnosticPath::const_new("net/events_early");
