@@ -92,6 +92,16 @@ impl Net {
         net
     }
 
+    /// Two that the relay has come to carry.
+    fn relayed(seed: u64) -> Self {
+        let mut net = Self::new(true, seed);
+        net.direct = false;
+        net.cut();
+        net.run(ms(600));
+        assert!(net.plays_within(ms(3_000)));
+        net
+    }
+
     fn come(&mut self, to: usize, delay: Duration, what: Coming) {
         let at = self.now + delay;
         self.ends[to].coming.push((at, what));
@@ -513,11 +523,7 @@ fn who_hears_of_a_link_that_it_does_not_have_says_so_and_makes_none() {
 #[test]
 fn who_is_relayed_and_falls_silent_has_signaling_dialled_anew() {
     for (seed, at) in [(1, 0), (2, 1)] {
-        let mut net = Net::new(true, seed);
-        net.direct = false;
-        net.cut();
-        net.run(ms(600));
-        assert!(net.plays_within(ms(3_000)));
+        let mut net = Net::relayed(seed);
         net.ends[at].deaf = true;
         net.run(ms(600));
         assert!(net.plays_within(ms(4_000)), "seed {seed}");
@@ -530,11 +536,7 @@ fn who_is_relayed_and_falls_silent_has_signaling_dialled_anew() {
 #[test]
 fn a_dial_that_nobody_answers_is_made_again_soon_where_a_relayed_peer_is_silent() {
     for (seed, at) in [(1, 0), (2, 1)] {
-        let mut net = Net::new(true, seed);
-        net.direct = false;
-        net.cut();
-        net.run(ms(600));
-        assert!(net.plays_within(ms(3_000)));
+        let mut net = Net::relayed(seed);
         (net.ends[at].deaf, net.ends[at].unanswered) = (true, true);
         // It is silent after 2 s, and dials after 3.
         net.run(ms(5_000));
